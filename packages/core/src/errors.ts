@@ -1,0 +1,144 @@
+/**
+ * Every error a person can meet, as one table: what it stops, whether the same call may succeed later without anybody
+ * acting (`retry`), and the next step. A code is part of the record and of `--json`: never rename one.
+ */
+interface ErrorKind {
+  /** What the error stops: one tile, one slide, the whole run, or this process only. */
+  readonly scope: 'tile' | 'slide' | 'run' | 'worker';
+  /** True when the same call may succeed later although nobody did anything. */
+  readonly retry: boolean;
+  /** Exit code of a command that ends with this error. */
+  readonly exit: 1 | 2 | 4 | 5;
+  /** What the person does next. */
+  readonly next: string;
+}
+
+const tile = (next: string): ErrorKind => ({ scope: 'tile', retry: false, exit: 1, next });
+const slide = (next: string, retry = false): ErrorKind => ({ scope: 'slide', retry, exit: 4, next });
+const usage = (next: string): ErrorKind => ({ scope: 'run', retry: false, exit: 2, next });
+const config = (next: string): ErrorKind => ({ scope: 'run', retry: false, exit: 4, next });
+const down = (next: string): ErrorKind => ({ scope: 'run', retry: true, exit: 5, next });
+
+export const ERROR_CODES = {
+  // one tile
+  'tile-truncated': tile(
+    'The slide file is incomplete here: copy it again from its origin, then run the same command.',
+  ),
+  'tile-corrupt': tile('The compressed tile cannot be decoded: re-export the slide, or accept the gap.'),
+  'tile-size-mismatch': tile('The tile holds another picture size than the slide declares: re-export the slide.'),
+  'tile-missing': tile('The slide stores no pixels here (a sparse file): nothing to embed.'),
+  'tile-unreadable': tile('The bytes of this tile could not be read: check the storage, then run the same command.'),
+  'tile-decode-crash': tile('The decoder died on this tile: please report the file that holds it.'),
+  'vector-not-finite': tile('The model gave NaN or infinity: run `nightshift model check`, or use --precision fp32.'),
+  // one slide
+  'slide-not-found': slide('Check the path.'),
+  'slide-unreadable': slide('Check the permissions and the disk.', true),
+  'slide-not-a-slide': slide('Give a tiled TIFF or SVS file.'),
+  'slide-truncated': slide('The file ends before its data does: copy it again from its origin.'),
+  'slide-corrupt': slide('The file breaks the rules of its format: re-export it from the scanner software.'),
+  'slide-unsupported': slide(
+    'Convert it to a pyramidal tiled TIFF with JPEG tiles, e.g. `vips tiffsave --tile --pyramid`.',
+  ),
+  'slide-limits': slide('The file exceeds a safety limit; a real slide does not.'),
+  'slide-changed': slide('The file was replaced while it was read: run the same command again.', true),
+  'mpp-missing': slide('State it with --slide-mpp, e.g. --slide-mpp 0.25 for a 40x scan.'),
+  'mpp-absurd': slide('State the true value with --slide-mpp, e.g. --slide-mpp 0.25 for a 40x scan.'),
+  'mpp-too-coarse': slide('Choose a coarser --mpp: the slide holds no such detail.'),
+  // the run
+  usage: usage('See `nightshift --help`.'),
+  'source-not-found': usage('Check the path; quote a glob so that the shell leaves it alone.'),
+  'source-empty': usage('Point it at a folder that holds slides, or at the slides themselves.'),
+  'manifest-invalid': usage('Fix the named line: a manifest is CSV or JSONL with a `uri` column.'),
+  'record-not-found': usage('Give the folder that `nightshift embed --out` wrote.'),
+  'run-ambiguous': usage('Name one with --run.'),
+  'run-not-found': usage('List the runs with `nightshift verify <out>`.'),
+  'tile-not-in-record': usage('Give SLIDE:X,Y of a tile that the record holds.'),
+  'model-not-found': config('Give a model directory (with model.json), or make one with `nightshift model convert`.'),
+  'model-invalid': config('Convert the model again with `nightshift model convert`.'),
+  'model-digest': config('The model files changed after they were converted: convert the model again.'),
+  'model-mismatch': config('Use the model that the record was made with, or another --out.'),
+  'weights-not-found': config('Give a .safetensors file, or a directory that holds model.safetensors.'),
+  'weights-invalid': config('Download the weights again and compare their sha256 with the publisher’s.'),
+  'weights-unsupported': config(
+    'This architecture or tensor layout is not known: see `nightshift model convert --help`.',
+  ),
+  'out-not-writable': config('Choose another --out, or change the permissions of this one.'),
+  'record-layout': config('The folder was written by another version: use that version, or another --out.'),
+  'record-corrupt': config(
+    'A file of the record is damaged: remove it and run the same command, which makes it again.',
+  ),
+  'disk-full': down('Free some space, then run the same command: it goes on where it stopped.'),
+  'store-failed': down('The record is complete; run the same command again to fill the vector store.'),
+  'encoder-failed': down(
+    'The inference process died repeatedly: lower --batch, check the memory, then run the same command.',
+  ),
+  'encoder-out-of-memory': down('Lower --batch.'),
+  'device-unavailable': config('Use --device cpu, or install what the device needs (see `nightshift doctor`).'),
+  internal: {
+    scope: 'run',
+    retry: false,
+    exit: 1,
+    next: 'This is a bug in nightshift: please report it with the lines above.',
+  },
+} as const satisfies Record<string, ErrorKind>;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+export interface ErrorOptions {
+  /** Facts of this one occurrence: numbers, names, offsets. No secrets, no patient data. */
+  readonly data?: Readonly<Record<string, unknown>>;
+  readonly cause?: unknown;
+  /** A next step that fits better than the table's. */
+  readonly next?: string;
+}
+
+/** The only error class. `code` decides scope, retry and exit; `message` says what happened, to which thing. */
+export class NightshiftError extends Error {
+  readonly code: ErrorCode;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly next: string;
+
+  constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'NightshiftError';
+    this.code = code;
+    this.data = options.data ?? {};
+    this.next = options.next ?? ERROR_CODES[code].next;
+  }
+
+  get scope(): ErrorKind['scope'] {
+    return ERROR_CODES[this.code].scope;
+  }
+
+  get retry(): boolean {
+    return ERROR_CODES[this.code].retry;
+  }
+
+  get exit(): number {
+    return ERROR_CODES[this.code].exit;
+  }
+}
+
+export function isNightshiftError(error: unknown, ...codes: ErrorCode[]): error is NightshiftError {
+  return error instanceof NightshiftError && (codes.length === 0 || codes.includes(error.code));
+}
+
+/** An error as data: what crosses a process or a thread, and what a failure ledger holds. */
+export interface ErrorRecord {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly next: string;
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+export function toErrorRecord(error: unknown): ErrorRecord {
+  if (error instanceof NightshiftError) {
+    return { code: error.code, message: error.message, next: error.next, data: error.data };
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  return { code: 'internal', message, next: ERROR_CODES.internal.next, data: {} };
+}
+
+export function fromErrorRecord(record: ErrorRecord): NightshiftError {
+  return new NightshiftError(record.code, record.message, { data: record.data, next: record.next });
+}

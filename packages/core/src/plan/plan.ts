@@ -1,0 +1,107 @@
+import type { MppReading } from '../slide/slide.ts';
+import type { BasePx, LevelPx, Mpp, TilePx } from '../units.ts';
+
+/** Resampling filters, by PIL's names and arithmetic. */
+export type Filter = 'box' | 'bilinear' | 'bicubic';
+
+/** Everything that decides a vector. Hashed in canonical JSON: the recipe id. Two equal recipes give equal vectors. */
+export interface Recipe {
+  readonly version: 1;
+  readonly model: {
+    readonly name: string;
+    /** sha256 over graph and weights, from model.json. */
+    readonly digest: string;
+    readonly precision: string;
+    readonly embedding: EmbeddingKind;
+    readonly dims: number;
+  };
+  readonly tile: {
+    readonly px: TilePx;
+    readonly mpp: Mpp;
+    readonly overlap: TilePx;
+    readonly resampling: Filter;
+  };
+  readonly tissue: TissueOptions;
+  readonly filter: 'none' | 'hsv';
+  /** The person's own mpp for every slide of the run; null: as the slide states. */
+  readonly slideMpp: Mpp | null;
+  /** At most this many tiles a slide, spread evenly over its plan; null: all. */
+  readonly limit: number | null;
+}
+
+export type EmbeddingKind = 'cls' | 'mean' | 'cls+mean' | 'patch';
+
+export interface TissueOptions {
+  readonly method: 'auto' | 'none';
+  /** Least share of a tile that must be tissue, 0 to 1. */
+  readonly min: number;
+}
+
+/** A slide of a dataset, by what identifies it. */
+export interface SlideRef {
+  /** Readable stem plus a short hash of uri and content id: names files of the record. */
+  readonly key: string;
+  readonly uri: string;
+  readonly contentId: string;
+}
+
+/** How tiles are read: from `level`, `readPx` square, resampled to `tilePx`. All tiles of a plan are read alike. */
+export interface TileGeometry {
+  readonly level: number;
+  readonly downsample: number;
+  /** Side of the square read, in pixels of `level`. */
+  readonly readPx: LevelPx;
+  /** Distance of neighbouring tiles, in pixels of `level`. */
+  readonly strideLevelPx: LevelPx;
+  readonly tilePx: TilePx;
+  /** Side of a tile in level-0 pixels, rounded. */
+  readonly sizeBase: BasePx;
+}
+
+/** The tiles of one slide: data, made once, immutable in the record. Tile i is (x[i], y[i]), level-0 px of its top-left corner. */
+export interface Plan {
+  readonly version: 1;
+  readonly recipe: string;
+  readonly slide: SlideRef;
+  readonly size: { readonly width: BasePx; readonly height: BasePx };
+  readonly vendor: string;
+  readonly mpp: MppReading;
+  readonly objectivePower: number | null;
+  readonly geometry: TileGeometry;
+  /** In reading order: see `grid.ts`. */
+  readonly x: readonly BasePx[];
+  readonly y: readonly BasePx[];
+  readonly counts: PlanCounts;
+  /** Tissue outline in level-0 px, as a GeoJSON FeatureCollection of Polygons that QuPath opens. */
+  readonly outline: TissueOutline;
+  readonly warnings: readonly string[];
+}
+
+export interface PlanCounts {
+  /** Tiles that lie wholly on the slide. */
+  readonly grid: number;
+  readonly rejectedByTissue: number;
+  readonly rejectedByFilter: number;
+  readonly rejectedByLimit: number;
+  /** Tiles of the plan: grid minus the rejected. */
+  readonly planned: number;
+}
+
+export interface TissueOutline {
+  readonly type: 'FeatureCollection';
+  readonly features: readonly {
+    readonly type: 'Feature';
+    readonly properties: Readonly<Record<string, unknown>>;
+    readonly geometry: {
+      readonly type: 'Polygon';
+      readonly coordinates: readonly (readonly (readonly [number, number])[])[];
+    };
+  }[];
+}
+
+/** A range of a plan's tiles: [from, to). The unit of work, lease and commit. */
+export interface Shard {
+  readonly index: number;
+  readonly from: number;
+  readonly to: number;
+}

@@ -1,0 +1,53 @@
+import type { ByteRange, ByteSource } from '../source/source.ts';
+import type { LevelPx, Mpp } from '../units.ts';
+
+/** Where a slide's mpp was found. `override` is the person's own word (`--slide-mpp` or a manifest column). */
+export type MppSource = 'aperio' | 'tiff-resolution' | 'ome' | 'dicom' | 'vendor' | 'override';
+
+export interface MppReading {
+  readonly x: Mpp;
+  readonly y: Mpp;
+  readonly source: MppSource;
+}
+
+/** One stored resolution. Level 0 is the finest; levels are ordered by `downsample`, whatever their order in the file. */
+export interface Level {
+  readonly width: LevelPx;
+  readonly height: LevelPx;
+  /** Level-0 pixels per pixel of this level: mean of the width and height ratios (OpenSlide's rule); 1 at level 0. */
+  readonly downsample: number;
+  /** Size of a compressed block (TIFF tile, DICOM frame) in pixels of this level. */
+  readonly blockWidth: LevelPx;
+  readonly blockHeight: LevelPx;
+  readonly columns: number;
+  readonly rows: number;
+}
+
+/** How the blocks of a level are compressed. Plain data: it crosses threads. */
+export type BlockCodec =
+  | {
+      readonly kind: 'jpeg';
+      /** Bytes put in place of a block's SOI: SOI, an APP14 marker where the container states the colour space, tables. */
+      readonly prefix: Uint8Array;
+    }
+  | { readonly kind: 'raw' | 'deflate' | 'lzw'; readonly predictor: 1 | 2 };
+
+/**
+ * An open whole-slide image: metadata in memory, pixels as compressed blocks behind byte ranges. It decodes nothing.
+ * Label and macro pictures are not levels and are never read.
+ */
+export interface Slide {
+  readonly source: ByteSource;
+  /** Container: `tiff`, `bigtiff`. */
+  readonly format: string;
+  /** `aperio`, `generic-tiff`, ... */
+  readonly vendor: string;
+  readonly levels: readonly Level[];
+  /** As the file states it, unchecked; null where it states none. */
+  readonly mpp: MppReading | null;
+  readonly objectivePower: number | null;
+  codec(level: number): BlockCodec;
+  /** Bytes of block (column, row) of a level; null where a sparse file stores none. */
+  block(level: number, column: number, row: number): ByteRange | null;
+  close(): Promise<void>;
+}

@@ -1,0 +1,24 @@
+import type { Bytes } from '../units.ts';
+
+/** `length` bytes from `offset`. */
+export interface ByteRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/**
+ * The bytes of one object, read by ranges. Drivers: a file (`file.ts`); S3 later.
+ * An object that changes while it is open makes `read` fail with `slide-changed`: bytes of two versions never mix.
+ */
+export interface ByteSource {
+  readonly uri: string;
+  readonly size: Bytes;
+  /** Changes whenever the content may have: ETag and size of an object, size and mtime of a file. */
+  readonly contentId: string;
+  /**
+   * The bytes of each range, in the order asked. Every returned array has exactly the length asked for: a range that
+   * leaves the object is `slide-truncated`, a failed read `slide-unreadable` (retry helps).
+   */
+  read(ranges: readonly ByteRange[], signal?: AbortSignal): Promise<Uint8Array[]>;
+  close(): Promise<void>;
+}
