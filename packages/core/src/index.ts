@@ -1,2 +1,10 @@
 export * from './errors.ts';
 export * from './units.ts';
+export type * from './plan/plan.ts';
+export { memoryQueue } from './queue/memory.ts';
+export type * from './queue/queue.ts';
+export * from './operations/embed.ts';
+export * from './operations/inspect.ts';
+export * from './operations/search.ts';
+export * from './operations/verify.ts';
+export type * from './pipeline/progress.ts';

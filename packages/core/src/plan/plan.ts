@@ -43,6 +43,8 @@ export interface SlideRef {
   readonly key: string;
   readonly uri: string;
   readonly contentId: string;
+  /** This slide's own mpp, from a manifest column; it goes before `Recipe.slideMpp` and is part of the key. */
+  readonly mpp: Mpp | null;
 }
 
 /** How tiles are read: from `level`, `readPx` square, resampled to `tilePx`. All tiles of a plan are read alike. */

@@ -1,21 +1,22 @@
 import type { ErrorRecord } from '../errors.ts';
+import type { Shard, SlideRef } from '../plan/plan.ts';
 
+/** What a process does: cut plans, embed shards, publish and index slides. One process may take any set. */
 export type Role = 'plan' | 'embed' | 'index';
 
 /**
- * One unit of work, small and self-contained: names, never data, paths of machines or secrets. `id` is derived from what the
- * job does; it only avoids doing work twice, the record decides what is done.
+ * One unit of work, small (under 4 KB) and self-contained: names and numbers, never pixels or secrets. `id` is derived from
+ * what the job does; it only avoids doing work twice, the record decides what is done.
  */
 export interface Job {
   readonly id: string;
   readonly run: string;
-  /** Key of the slide. */
-  readonly slide: string;
-  /** For `embed`: the shard [from, to) of the plan and how many shards the plan has. */
-  readonly shard?: { readonly index: number; readonly from: number; readonly to: number; readonly of: number };
+  readonly slide: SlideRef;
+  /** For `embed`: which shard of the plan, and how many the plan has. */
+  readonly shard?: Shard & { readonly of: number };
 }
 
-/** A job that this process holds. Exactly one of the three ends it. */
+/** A job that this process holds. Exactly one of `done`, `release` and `fail` ends it. */
 export interface Lease {
   readonly role: Role;
   readonly job: Job;
@@ -24,9 +25,9 @@ export interface Lease {
   /** Aborted when the lease is lost: stop, and commit nothing more. */
   readonly signal: AbortSignal;
   done(): Promise<void>;
-  /** Give it back untouched, e.g. when draining: somebody else takes it at once, no attempt is spent. */
+  /** Gives it back untouched, e.g. when draining: somebody else takes it at once, no attempt is spent. */
   release(): Promise<void>;
-  /** It failed. Retried after a pause when the error says that helps and attempts are left; else dead. Returns which. */
+  /** It failed. Retried after a pause when the error's code says that helps and attempts are left; else dead. */
   fail(error: ErrorRecord): Promise<'retried' | 'dead'>;
 }
 
@@ -36,14 +37,15 @@ export interface QueueCounts {
   readonly dead: number;
 }
 
-/** Hands jobs to roles. It schedules only: losing it costs time, never results. Drivers: memory, BullMQ later. */
+/** Hands jobs to roles. It schedules only: losing it costs time, never results. Drivers: memory; BullMQ later. */
 export interface Queue {
-  /** Adds the jobs that are not waiting or active already. */
+  /** Adds the jobs whose id is not waiting or active already. */
   add(role: Role, jobs: readonly Job[]): Promise<void>;
-  /** The next job of the role; waits for one. Null once the signal aborts or the queue is closed. */
+  /** The next job of the role, oldest first; waits for one. Null once the signal aborts or the queue is closed. */
   take(role: Role, signal: AbortSignal): Promise<Lease | null>;
   counts(role: Role): Promise<QueueCounts>;
-  /** Resolves when no job of any role waits or is active. */
+  /** Resolves once no job of any role waits or is active. */
   idle(): Promise<void>;
+  /** Waiting `take` calls answer null. */
   close(): Promise<void>;
 }

@@ -1,0 +1,69 @@
+import type { ErrorRecord } from '../errors.ts';
+import type { SlideRef } from '../plan/plan.ts';
+
+/** The stage that a run waits for. */
+export type Stage = 'planning' | 'reading' | 'decoding' | 'inference' | 'writing';
+
+/** How far a run is, at one moment. */
+export interface RunProgress {
+  readonly slides: { readonly total: number; readonly done: number; readonly failed: number };
+  /** `planned` grows until `plansComplete`. `embedded` and `failed` count tiles that are in the record, earlier runs' too. */
+  readonly tiles: { readonly planned: number; readonly embedded: number; readonly failed: number };
+  readonly plansComplete: boolean;
+  /** Over the last ten seconds. */
+  readonly tilesPerSecond: number;
+  /** Null while it cannot be told. */
+  readonly etaSeconds: number | null;
+  /** The stage that the device waits for; `inference` when the device itself is the limit. */
+  readonly heldBackBy: Stage | null;
+}
+
+/** What happened, one line each. */
+export type RunEvent =
+  | { readonly type: 'slide-planned'; readonly slide: SlideRef; readonly tiles: number; readonly warnings: readonly string[] }
+  | { readonly type: 'slide-done'; readonly slide: SlideRef; readonly tiles: number; readonly failed: number }
+  | { readonly type: 'slide-skipped'; readonly slide: SlideRef; readonly tiles: number }
+  | { readonly type: 'slide-failed'; readonly slide: SlideRef; readonly error: ErrorRecord }
+  | { readonly type: 'notice'; readonly message: string };
+
+export interface RunReport {
+  readonly version: 1;
+  readonly run: string;
+  readonly recipe: string;
+  readonly model: string;
+  readonly out: string;
+  readonly state: 'done' | 'interrupted';
+  readonly slides: {
+    readonly total: number;
+    readonly done: number;
+    readonly failed: number;
+    /** Done, and without tissue. */
+    readonly empty: number;
+    /** Done by an earlier run of the same command. */
+    readonly skipped: number;
+  };
+  readonly tiles: {
+    readonly planned: number;
+    readonly embedded: number;
+    readonly failed: number;
+    readonly rejectedByTissue: number;
+    readonly rejectedByFilter: number;
+  };
+  readonly failures: readonly SlideFailure[];
+  readonly warnings: readonly { readonly slide: string; readonly message: string }[];
+  readonly seconds: number;
+  /** Tiles embedded by this process per second of its life. */
+  readonly tilesPerSecond: number;
+  /** Share of the embedding time in which the device was inside a run, 0 to 1. */
+  readonly deviceBusy: number;
+  readonly bytesRead: number;
+}
+
+/** What went wrong with one slide: the slide itself, or so many of its tiles for one reason. */
+export interface SlideFailure {
+  readonly slide: string;
+  readonly uri: string;
+  readonly scope: 'slide' | 'tile';
+  readonly tiles: number;
+  readonly error: ErrorRecord;
+}

@@ -1,0 +1,115 @@
+import type { Job, Queue } from '@nightshift/core';
+import { mpp, NightshiftError, toErrorRecord } from '@nightshift/core';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+const job = (id: string): Job => ({
+  id,
+  run: 'run-1',
+  slide: { key: `slide-${id}`, uri: `/slides/${id}.svs`, contentId: '1-2', mpp: mpp(0.5) },
+});
+const helps = toErrorRecord(new NightshiftError('slide-unreadable', 'the disk hiccuped'));
+const useless = toErrorRecord(new NightshiftError('slide-corrupt', 'an IFD loop'));
+
+/** What every queue promises. `open` gives an empty queue with 3 attempts and pauses of a few milliseconds. */
+export function queueContract(name: string, open: () => Promise<Queue>): void {
+  describe(`queue: ${name}`, () => {
+    const forever = new AbortController().signal;
+    let queue: Queue;
+    beforeEach(async () => {
+      queue = await open();
+    });
+    afterEach(async () => {
+      await queue.close();
+    });
+
+    it('hands out jobs oldest first, each to one taker', async () => {
+      await queue.add('embed', [job('a'), job('b')]);
+      const first = await queue.take('embed', forever);
+      const second = await queue.take('embed', forever);
+      expect([first?.job.id, second?.job.id]).toEqual(['a', 'b']);
+      expect(first?.job).toEqual(job('a'));
+      expect(await queue.counts('embed')).toEqual({ waiting: 0, active: 2, dead: 0 });
+      await first?.done();
+      await second?.done();
+      expect(await queue.counts('embed')).toEqual({ waiting: 0, active: 0, dead: 0 });
+    });
+
+    it('keeps the roles apart', async () => {
+      await queue.add('plan', [job('a')]);
+      const gone = new AbortController();
+      const embed = queue.take('embed', gone.signal);
+      expect((await queue.take('plan', forever))?.job.id).toBe('a');
+      gone.abort();
+      expect(await embed).toBeNull();
+    });
+
+    it('ignores a job that waits or is active, and takes it again once it is done', async () => {
+      await queue.add('plan', [job('a'), job('a')]);
+      const lease = await queue.take('plan', forever);
+      await queue.add('plan', [job('a')]);
+      expect(await queue.counts('plan')).toMatchObject({ waiting: 0, active: 1 });
+      await lease?.done();
+      await queue.add('plan', [job('a')]);
+      expect(await queue.counts('plan')).toMatchObject({ waiting: 1, active: 0 });
+    });
+
+    it('wakes a taker that waited before the job came', async () => {
+      const taken = queue.take('index', forever);
+      await queue.add('index', [job('late')]);
+      expect((await taken)?.job.id).toBe('late');
+    });
+
+    it('hands a released job to the next taker without spending an attempt', async () => {
+      await queue.add('embed', [job('a'), job('b')]);
+      const first = await queue.take('embed', forever);
+      await first?.release();
+      const again = await queue.take('embed', forever);
+      expect(again?.job.id).toBe('a');
+      expect(again?.attempt).toBe(0);
+    });
+
+    it('retries while that helps and attempts are left, then lets the job die', async () => {
+      await queue.add('embed', [job('a')]);
+      const fates: string[] = [];
+      for (let start = 0; start < 3; start++) {
+        const lease = await queue.take('embed', forever);
+        expect(lease?.attempt).toBe(start);
+        fates.push((await lease?.fail(helps)) as string);
+      }
+      expect(fates).toEqual(['retried', 'retried', 'dead']);
+      expect(await queue.counts('embed')).toEqual({ waiting: 0, active: 0, dead: 1 });
+    });
+
+    it('does not retry what cannot help, and lets the id be added again', async () => {
+      await queue.add('plan', [job('a')]);
+      expect(await (await queue.take('plan', forever))?.fail(useless)).toBe('dead');
+      await queue.add('plan', [job('a')]);
+      expect((await queue.take('plan', forever))?.job.id).toBe('a');
+    });
+
+    it('is idle when nothing waits, is active or pauses', async () => {
+      await queue.idle();
+      await queue.add('plan', [job('a')]);
+      let idle = false;
+      const becomesIdle = queue.idle().then(() => {
+        idle = true;
+      });
+      const first = await queue.take('plan', forever);
+      await first?.fail(helps);
+      const second = await queue.take('plan', forever);
+      await queue.add('embed', [job('b')]);
+      await second?.done();
+      const third = await queue.take('embed', forever);
+      expect(idle).toBe(false);
+      await third?.done();
+      await becomesIdle;
+    });
+
+    it('answers null to whoever waits when it closes', async () => {
+      const taken = queue.take('plan', forever);
+      await queue.close();
+      expect(await taken).toBeNull();
+      expect(await queue.take('plan', forever)).toBeNull();
+    });
+  });
+}
