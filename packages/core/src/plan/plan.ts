@@ -70,6 +70,8 @@ export interface Plan {
   readonly mpp: MppReading;
   readonly objectivePower: number | null;
   readonly geometry: TileGeometry;
+  /** Tiles a shard, at most. Fixed with the plan, so that shards of an interrupted run fit whatever a later command says. */
+  readonly shardTiles: number;
   /** In reading order: see `grid.ts`. */
   readonly x: readonly BasePx[];
   readonly y: readonly BasePx[];
