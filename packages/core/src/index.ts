@@ -8,3 +8,5 @@ export * from './operations/inspect.ts';
 export * from './operations/search.ts';
 export * from './operations/verify.ts';
 export type * from './pipeline/progress.ts';
+export { listSources, type ListOptions, SLIDE_EXTENSIONS } from './source/list.ts';
+export { readManifest, type SourceEntry } from './source/manifest.ts';
