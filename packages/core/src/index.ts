@@ -10,3 +10,8 @@ export * from './operations/verify.ts';
 export type * from './pipeline/progress.ts';
 export { listSources, type ListOptions, SLIDE_EXTENSIONS } from './source/list.ts';
 export { readManifest, type SourceEntry } from './source/manifest.ts';
+export * from './model/encoder.ts';
+export * from './pipeline/batcher.ts';
+export * from './pipeline/budget.ts';
+export * from './pipeline/meter.ts';
+export * from './pipeline/shard-vectors.ts';

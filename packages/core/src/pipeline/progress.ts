@@ -20,7 +20,12 @@ export interface RunProgress {
 
 /** What happened, one line each. */
 export type RunEvent =
-  | { readonly type: 'slide-planned'; readonly slide: SlideRef; readonly tiles: number; readonly warnings: readonly string[] }
+  | {
+      readonly type: 'slide-planned';
+      readonly slide: SlideRef;
+      readonly tiles: number;
+      readonly warnings: readonly string[];
+    }
   | { readonly type: 'slide-done'; readonly slide: SlideRef; readonly tiles: number; readonly failed: number }
   | { readonly type: 'slide-skipped'; readonly slide: SlideRef; readonly tiles: number }
   | { readonly type: 'slide-failed'; readonly slide: SlideRef; readonly error: ErrorRecord }

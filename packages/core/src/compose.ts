@@ -1,0 +1,64 @@
+import { resolve } from 'node:path';
+import { NightshiftError } from './errors.ts';
+import type { Encoder } from './model/encoder.ts';
+import type { Blobs } from './record/blobs.ts';
+import type { ByteSource } from './source/source.ts';
+import type { VectorStore } from './store/store.ts';
+
+/**
+ * The composition root: the only file that knows which driver serves which URI scheme. Drivers are loaded when they are used,
+ * so that `nightshift --help` opens no native library.
+ */
+
+function schemeOf(uri: string): string {
+  return /^([a-z][a-z0-9+.-]*):\/\//i.exec(uri)?.[1].toLowerCase() ?? 'file';
+}
+
+function unsupported(what: string, uri: string, next: string): NightshiftError {
+  return new NightshiftError('usage', `${what} ${uri}: the scheme ${schemeOf(uri)}:// is not supported here`, { next });
+}
+
+/** The bytes of a slide. */
+export async function composeSource(uri: string): Promise<ByteSource> {
+  if (schemeOf(uri) !== 'file') throw unsupported('slide', uri, 'Give a path on this machine.');
+  const { openFile } = await import('./source/file.ts');
+  return openFile(uri);
+}
+
+/** Where a record lies. */
+export async function composeBlobs(out: string): Promise<Blobs> {
+  if (schemeOf(out) !== 'file') throw unsupported('--out', out, 'Give a directory on this machine.');
+  const { fileBlobs } = await import('./record/files.ts');
+  return fileBlobs(resolve(out));
+}
+
+/** The vector store of a recipe: `lancedb:<dir>`, `none`, or null for `<out>/store`. */
+export async function composeStore(
+  store: string | null,
+  options: { readonly out: string; readonly recipeId: string; readonly dims: number },
+): Promise<VectorStore | null> {
+  if (store === 'none') return null;
+  const dir = store === null ? `${options.out}/store` : /^lancedb:(.+)$/.exec(store)?.[1];
+  if (!dir) throw new NightshiftError('usage', `--store ${store}`, { next: 'Give lancedb:<dir> or none.' });
+  if (schemeOf(dir) !== 'file') throw unsupported('--store', dir, 'Give lancedb:<dir> on this machine.');
+  const { openLance } = await import('./store/lancedb.ts');
+  return openLance({ dir: resolve(dir), recipe: options.recipeId, dims: options.dims });
+}
+
+export interface EncoderOptions {
+  readonly dir: string;
+  readonly device: string;
+  readonly threads: number | null;
+  readonly batch: number | null;
+}
+
+/** A model ready to run. */
+export async function composeEncoder(options: EncoderOptions): Promise<Encoder> {
+  const { openEncoder } = await import('./model/onnx.ts');
+  return openEncoder({
+    dir: options.dir,
+    device: options.device,
+    ...(options.threads === null ? {} : { threads: options.threads }),
+    ...(options.batch === null ? {} : { maxBatch: options.batch }),
+  });
+}

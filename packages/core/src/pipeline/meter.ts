@@ -1,0 +1,131 @@
+import type { ErrorRecord } from '../errors.ts';
+import type { SlideRef } from '../plan/plan.ts';
+import type { RunEvent, RunProgress, Stage } from './progress.ts';
+
+/** Looks at what the pipeline is doing right now, for the question which stage holds the run back. */
+export type StageProbe = () => Stage | null;
+
+/** Counts what the roles do and turns it into progress. */
+export interface Meter {
+  slidePlanned(slide: SlideRef, tiles: number, warnings: readonly string[]): void;
+  /** Its tiles are in the record: this process put them there, or (`skipped`) found them. */
+  slideDone(slide: SlideRef, counts: { tiles: number; failed: number; skipped: boolean }): void;
+  slideFailed(slide: SlideRef, error: ErrorRecord): void;
+  /** Tiles of a shard that the record held already when this process came. */
+  tilesFound(count: number): void;
+  tilesEmbedded(count: number): void;
+  tilesFailed(count: number): void;
+  bytesRead(count: number): void;
+  notice(message: string): void;
+  progress(): RunProgress;
+  readonly totals: {
+    readonly embedded: number;
+    readonly bytesRead: number;
+    readonly skipped: number;
+    readonly empty: number;
+  };
+  close(): void;
+}
+
+export interface MeterOptions {
+  readonly slides: number;
+  readonly probe: StageProbe;
+  readonly onEvent?: (event: RunEvent) => void;
+  readonly onProgress?: (progress: RunProgress) => void;
+  /** Milliseconds, for tests. */
+  readonly now?: () => number;
+}
+
+/** The rate is taken over this long, and progress told this often, ms. */
+const WINDOW = 10_000;
+const TICK = 250;
+
+export function createMeter(options: MeterOptions): Meter {
+  const { now = () => performance.now() } = options;
+  const started = now();
+  const slides = { total: options.slides, planned: 0, done: 0, failed: 0, skipped: 0, empty: 0 };
+  const tiles = { planned: 0, found: 0, embedded: 0, failed: 0 };
+  let bytes = 0;
+  let samples: { at: number; embedded: number; stage: Stage | null }[] = [{ at: started, embedded: 0, stage: null }];
+
+  function rate(): number {
+    const first = samples[0];
+    const seconds = (now() - first.at) / 1000;
+    return seconds > 0 ? (tiles.embedded - first.embedded) / seconds : 0;
+  }
+
+  /** The stage most often seen while the window lasted. */
+  function heldBackBy(): Stage | null {
+    const seen = new Map<Stage, number>();
+    for (const { stage } of samples) if (stage) seen.set(stage, (seen.get(stage) ?? 0) + 1);
+    return [...seen].sort((a, b) => b[1] - a[1])[0]?.[0] ?? null;
+  }
+
+  function progress(): RunProgress {
+    const tilesPerSecond = rate();
+    const plansComplete = slides.planned + slides.failed >= slides.total;
+    // Until every plan is cut, slides without one are taken to be like those with one.
+    const expected =
+      plansComplete || slides.planned === 0 ? tiles.planned : (tiles.planned / slides.planned) * slides.total;
+    const left = expected - tiles.found - tiles.embedded - tiles.failed;
+    return {
+      slides: { total: slides.total, done: slides.done, failed: slides.failed },
+      tiles: { planned: tiles.planned, embedded: tiles.found + tiles.embedded, failed: tiles.failed },
+      plansComplete,
+      tilesPerSecond,
+      etaSeconds: slides.planned > 0 && tilesPerSecond > 0 ? Math.max(0, left) / tilesPerSecond : null,
+      heldBackBy: heldBackBy(),
+    };
+  }
+
+  const timer = setInterval(() => {
+    const at = now();
+    samples.push({ at, embedded: tiles.embedded, stage: options.probe() });
+    samples = samples.filter((sample) => at - sample.at <= WINDOW);
+    options.onProgress?.(progress());
+  }, TICK);
+
+  return {
+    slidePlanned(slide, count, warnings) {
+      slides.planned += 1;
+      tiles.planned += count;
+      options.onEvent?.({ type: 'slide-planned', slide, tiles: count, warnings });
+    },
+    slideDone(slide, counts) {
+      slides.done += 1;
+      if (counts.skipped) {
+        slides.skipped += 1;
+        options.onEvent?.({ type: 'slide-skipped', slide, tiles: counts.tiles });
+      } else {
+        options.onEvent?.({ type: 'slide-done', slide, tiles: counts.tiles, failed: counts.failed });
+      }
+      if (counts.tiles === 0) slides.empty += 1;
+    },
+    slideFailed(slide, error) {
+      slides.failed += 1;
+      options.onEvent?.({ type: 'slide-failed', slide, error });
+    },
+    tilesFound(count) {
+      tiles.found += count;
+    },
+    tilesEmbedded(count) {
+      tiles.embedded += count;
+    },
+    tilesFailed(count) {
+      tiles.failed += count;
+    },
+    bytesRead(count) {
+      bytes += count;
+    },
+    notice(message) {
+      options.onEvent?.({ type: 'notice', message });
+    },
+    progress,
+    get totals() {
+      return { embedded: tiles.embedded, bytesRead: bytes, skipped: slides.skipped, empty: slides.empty };
+    },
+    close() {
+      clearInterval(timer);
+    },
+  };
+}
