@@ -15,3 +15,5 @@ export * from './pipeline/batcher.ts';
 export * from './pipeline/budget.ts';
 export * from './pipeline/meter.ts';
 export * from './pipeline/shard-vectors.ts';
+export { canonicalJson, parseRecipe, recipeId, slideKey } from './plan/recipe.ts';
+export { parsePlan } from './plan/make-plan.ts';

@@ -1,0 +1,150 @@
+import { z } from 'zod';
+import { NightshiftError } from '../errors.ts';
+import type { MppReading, Slide } from '../slide/slide.ts';
+import { basePx } from '../units.ts';
+import { tissueArea } from './area.ts';
+import { tileGeometry } from './geometry.ts';
+import { planTiles } from './grid.ts';
+import { outlineOf } from './outline.ts';
+import type { Plan, Recipe, SlideRef, TissueOutline } from './plan.ts';
+import { firstIssue } from './recipe.ts';
+import { findTissue, type Overview } from './tissue.ts';
+
+/** An overview with its scale: level-0 pixels per overview pixel. */
+export interface ScaledOverview extends Overview {
+  readonly downsampleX: number;
+  readonly downsampleY: number;
+}
+
+const NO_OUTLINE: TissueOutline = { type: 'FeatureCollection', features: [] };
+
+/**
+ * The plan of one slide: JSON-safe and the same for the same input. `overview` may be null where the recipe looks for no tissue.
+ * A slide with no tissue, or smaller than a tile, gives a plan of 0 tiles with a warning. Throws what `tileGeometry` throws.
+ */
+export function makePlan(input: {
+  /** Metadata only; nothing is read. */
+  readonly slide: Pick<Slide, 'levels' | 'vendor' | 'objectivePower'>;
+  readonly ref: SlideRef;
+  readonly mpp: MppReading;
+  readonly overview: ScaledOverview | null;
+  readonly recipe: Recipe;
+  readonly recipeId: string;
+  readonly shardTiles: number;
+}): Plan {
+  const { slide, ref, mpp, overview, recipe } = input;
+  const base = slide.levels[0]!;
+  const { geometry, warnings } = tileGeometry(slide.levels, mpp, recipe.tile);
+
+  let outline = NO_OUTLINE;
+  let tissue: ReturnType<typeof tissueArea> | null = null;
+  if (recipe.tissue.method === 'auto') {
+    if (!overview) throw new NightshiftError('internal', `${ref.key}: tissue is to be found, but there is no overview`);
+    const { downsampleX, downsampleY } = overview;
+    const mask = findTissue(overview);
+    tissue = tissueArea(mask, downsampleX, downsampleY);
+    outline = outlineOf(mask, { downsampleX, downsampleY, width: base.width, height: base.height });
+    if (mask.share === 0) warnings.push('No tissue was found: the slide looks empty. --tissue none takes every tile.');
+  }
+
+  const level = slide.levels[geometry.level]!;
+  const { x, y, counts } = planTiles({
+    level,
+    geometry,
+    tissue,
+    minTissue: recipe.tissue.min,
+    limit: recipe.limit,
+  });
+  if (counts.grid === 0) {
+    warnings.push(
+      `The slide is smaller than one tile: ${base.width} x ${base.height} px, a tile covers ${geometry.sizeBase} px.`,
+    );
+  }
+  return {
+    version: 1,
+    recipe: input.recipeId,
+    slide: { key: ref.key, uri: ref.uri, contentId: ref.contentId, mpp: ref.mpp },
+    size: { width: basePx(base.width), height: basePx(base.height) },
+    vendor: slide.vendor,
+    mpp: { x: mpp.x, y: mpp.y, source: mpp.source },
+    objectivePower: slide.objectivePower,
+    geometry,
+    shardTiles: input.shardTiles,
+    x,
+    y,
+    counts,
+    outline,
+    warnings,
+  };
+}
+
+const count = z.int().nonnegative();
+const positive = z.number().positive();
+
+const planSchema = z
+  .object({
+    version: z.literal(1),
+    recipe: z.string().min(1),
+    slide: z.object({ key: z.string().min(1), uri: z.string(), contentId: z.string(), mpp: positive.nullable() }),
+    size: z.object({ width: z.int().positive(), height: z.int().positive() }),
+    vendor: z.string(),
+    mpp: z.object({
+      x: positive,
+      y: positive,
+      source: z.enum(['aperio', 'tiff-resolution', 'ome', 'dicom', 'vendor', 'override']),
+    }),
+    objectivePower: z.number().nullable(),
+    geometry: z.object({
+      level: count,
+      downsample: z.number().min(1),
+      readPx: z.int().positive(),
+      strideLevelPx: z.int().positive(),
+      tilePx: z.int().positive(),
+      sizeBase: z.int().positive(),
+    }),
+    shardTiles: z.int().positive(),
+    x: z.array(count),
+    y: z.array(count),
+    counts: z.object({
+      grid: count,
+      rejectedByTissue: count,
+      rejectedByFilter: count,
+      rejectedByLimit: count,
+      planned: count,
+    }),
+    outline: z.object({
+      type: z.literal('FeatureCollection'),
+      features: z.array(
+        z.object({
+          type: z.literal('Feature'),
+          properties: z.record(z.string(), z.unknown()),
+          geometry: z.object({
+            type: z.literal('Polygon'),
+            coordinates: z.array(z.array(z.tuple([z.number(), z.number()]))),
+          }),
+        }),
+      ),
+    }),
+    warnings: z.array(z.string()),
+  })
+  .refine((p) => p.x.length === p.counts.planned && p.y.length === p.counts.planned, {
+    path: ['counts', 'planned'],
+    error: 'does not equal the number of coordinates',
+  })
+  .refine(({ counts: c }) => c.grid === c.planned + c.rejectedByTissue + c.rejectedByFilter + c.rejectedByLimit, {
+    path: ['counts', 'grid'],
+    error: 'is not the sum of planned and rejected tiles',
+  });
+
+/** A plan read back from the record. Throws `record-corrupt` that names the file, `name`, and the first thing wrong. */
+export function parsePlan(json: string | Uint8Array, name = 'plan'): Plan {
+  let value: unknown;
+  try {
+    value = JSON.parse(typeof json === 'string' ? json : new TextDecoder('utf-8', { fatal: true }).decode(json));
+  } catch (cause) {
+    throw new NightshiftError('record-corrupt', `${name} is not JSON`, { cause });
+  }
+  const parsed = planSchema.safeParse(value);
+  if (parsed.success) return parsed.data as unknown as Plan;
+  throw new NightshiftError('record-corrupt', `${name} is not a plan: ${firstIssue(parsed.error)}`);
+}

@@ -1,0 +1,83 @@
+import { describe, expect, it } from 'vitest';
+import { tileGeometry } from '../../../packages/core/src/plan/geometry.ts';
+import type { Recipe } from '../../../packages/core/src/plan/plan.ts';
+import { mpp, tilePx } from '../../../packages/core/src/units.ts';
+import { levels, square } from './samples.ts';
+
+const tile = (px: number, target: number, overlap = 0): Recipe['tile'] => ({
+  px: tilePx(px),
+  mpp: mpp(target),
+  overlap: tilePx(overlap),
+  resampling: 'bilinear',
+});
+const pyramid = levels(100_000, 80_000, 4, 16);
+
+describe('tile geometry', () => {
+  it.each([
+    // slide mpp, target, level, read px: the next finer level, never a coarser one
+    [0.25, 0.25, 0, 224],
+    [0.25, 0.5, 0, 448],
+    [0.25, 1, 1, 224],
+    [0.25, 2, 1, 448],
+    [0.25, 4, 2, 224],
+    [0.25, 8, 2, 448],
+    [0.2738, 0.5, 0, 409],
+    [0.22818, 1, 1, 245],
+    [0.25, 0.99, 0, 887],
+  ])('of a %f um/px slide at %f reads level %i in %i px', (slide, target, level, readPx) => {
+    const { geometry, warnings } = tileGeometry(pyramid, square(slide), tile(224, target));
+    expect(geometry).toMatchObject({ level, readPx, strideLevelPx: readPx, tilePx: 224 });
+    expect(geometry.sizeBase).toBe(Math.round(readPx * pyramid[level]!.downsample));
+    expect(warnings).toEqual([]);
+  });
+
+  it.each([[0.499], [0.5], [0.5024], [0.4976]])(
+    'takes %f for 0.5 as it is, whatever the tile size: no resampling',
+    (slide) => {
+      expect(tileGeometry(pyramid, square(slide), tile(224, 0.5)).geometry.readPx).toBe(224);
+      expect(tileGeometry(pyramid, square(slide), tile(1024, 0.5)).geometry.readPx).toBe(1024);
+    },
+  );
+
+  it('measures overlap in tile pixels', () => {
+    expect(tileGeometry(pyramid, square(0.25), tile(224, 0.5, 56)).geometry).toMatchObject({
+      readPx: 448,
+      strideLevelPx: 336,
+    });
+    expect(tileGeometry(pyramid, square(0.499), tile(224, 0.5, 223)).geometry.strideLevelPx).toBe(1);
+  });
+
+  it.each([[224], [300], [-1]])('refuses an overlap of %i px for tiles of 224', (overlap) => {
+    expect(() => tileGeometry(pyramid, square(0.5), tile(224, 0.5, overlap))).toThrow(
+      expect.objectContaining({ code: 'usage' }),
+    );
+  });
+
+  it('enlarges a 20x scan for a 40x target and says so', () => {
+    const { geometry, warnings } = tileGeometry(pyramid, square(0.5), tile(224, 0.25));
+    expect(geometry).toMatchObject({ level: 0, readPx: 112, strideLevelPx: 112 });
+    expect(warnings).toEqual([expect.stringMatching(/enlarged 2\.00 times.*0\.5 um\/px.*0\.25 um\/px/)]);
+  });
+
+  it('refuses to enlarge further', () => {
+    expect(() => tileGeometry(pyramid, square(0.52), tile(224, 0.25))).toThrow(
+      expect.objectContaining({ code: 'mpp-too-coarse', message: expect.stringContaining('0.52 um/px') }),
+    );
+  });
+
+  it('works on the mean of pixels that are not square, and warns', () => {
+    const { geometry, warnings } = tileGeometry(
+      pyramid,
+      { x: mpp(0.24), y: mpp(0.26), source: 'tiff-resolution' },
+      tile(224, 0.5),
+    );
+    expect(geometry.readPx).toBe(448);
+    expect(warnings).toEqual([expect.stringMatching(/not square: 0\.24 um\/px across, 0\.26 um\/px down \(8\.0 %\)/)]);
+  });
+
+  it.each([[352.8], [0.02], [0], [Number.NaN], [Number.POSITIVE_INFINITY]])('refuses the absurd mpp %f', (value) => {
+    expect(() => tileGeometry(pyramid, square(value), tile(224, 0.5))).toThrow(
+      expect.objectContaining({ code: 'mpp-absurd' }),
+    );
+  });
+});

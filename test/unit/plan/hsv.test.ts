@@ -1,0 +1,61 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { hsvShare, keepsTile, toHsv } from '../../../packages/core/src/plan/hsv.ts';
+import { describeShared, shared } from '../../fixtures/shared.ts';
+
+const inRange = (hsv: Uint8Array, i: number) =>
+  hsv[i]! >= 90 && hsv[i]! <= 180 && hsv[i + 1]! >= 8 && hsv[i + 2]! >= 103;
+
+describe('the HSV tile filter', () => {
+  it('counts every one of the 16,777,216 colours as the HSV conversion does', () => {
+    const rgb = new Uint8Array(65536 * 3);
+    const wrong: number[] = [];
+    for (let r = 0; r < 256; r++) {
+      for (let i = 0; i < 65536; i++) rgb.set([r, i >> 8, i & 255], i * 3);
+      const hsv = toHsv(rgb);
+      let expected = 0;
+      for (let i = 0; i < hsv.length; i += 3) if (inRange(hsv, i)) expected++;
+      if (hsvShare(rgb, 0, 65536).inside !== expected) wrong.push(r);
+    }
+    expect(wrong).toEqual([]);
+  });
+
+  it('knows OpenCV values worked out by hand', () => {
+    // cv2: pure blue is 120, magenta 150, eosin pink and haematoxylin violet lie between 120 and 179, a hue just below 360 degrees rounds to 0.
+    const rgb = Uint8Array.from([0, 0, 255, 255, 0, 255, 180, 90, 170, 255, 0, 1, 240, 240, 238]);
+    expect([...toHsv(rgb)]).toEqual([120, 255, 255, 150, 255, 255, 153, 128, 180, 0, 255, 255, 30, 2, 240]);
+  });
+
+  it('looks at the pixels it was given only', () => {
+    const rgb = Uint8Array.from([180, 90, 170, 180, 90, 170, 240, 240, 238, 180, 90, 170]);
+    expect(hsvShare(rgb, 3, 2)).toEqual({ inside: 1 });
+    expect(hsvShare(rgb, 0, 4)).toEqual({ inside: 3 });
+  });
+});
+
+describeShared('the HSV tile filter against OpenCV', () => {
+  const file = readFileSync(shared('golden/hsv/hsv.safetensors'));
+  const headerBytes = Number(file.readBigUInt64LE(0));
+  const header = JSON.parse(file.toString('utf8', 8, 8 + headerBytes));
+  const tensor = (name: string) => {
+    const [from, to] = header[name].data_offsets;
+    return new Uint8Array(file.subarray(8 + headerBytes + from, 8 + headerBytes + to));
+  };
+  const expected: { results: { index: number; name: string; pixels_inside: number; pixels: number; keep: boolean }[] } =
+    JSON.parse(readFileSync(shared('golden/hsv/expected.json'), 'utf8'));
+  const tiles = tensor('tiles');
+
+  it.each(expected.results)('counts and decides $name as cv2 does', ({ index, pixels_inside, pixels, keep }) => {
+    const offset = index * pixels * 3;
+    expect(hsvShare(tiles, offset, pixels)).toEqual({ inside: pixels_inside });
+    expect(keepsTile(tiles.subarray(offset, offset + pixels * 3))).toBe(keep);
+  });
+
+  it('converts borderline colours and real epithelium value for value', () => {
+    const size = 160 * 160 * 3;
+    const hsv = tensor('hsv');
+    const borderline = expected.results.find((r) => r.name === 'threshold_colours')!.index;
+    expect(toHsv(tiles.subarray(borderline * size, (borderline + 1) * size))).toEqual(hsv.subarray(0, size));
+    expect(toHsv(tiles.subarray(0, size))).toEqual(hsv.subarray(size, 2 * size));
+  });
+});
