@@ -67,6 +67,7 @@ export const ERROR_CODES = {
   'record-corrupt': config(
     'A file of the record is damaged: remove it and run the same command, which makes it again.',
   ),
+  'record-unreadable': config('Check the permissions and the disk of --out.'),
   'disk-full': down('Free some space, then run the same command: it goes on where it stopped.'),
   'store-failed': down('The record is complete; run the same command again to fill the vector store.'),
   'encoder-failed': down(

@@ -1,0 +1,313 @@
+import { createHash, randomBytes } from 'node:crypto';
+import type { FileHandle } from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile, rename, rmdir, stat, unlink } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+import { NightshiftError } from '../errors.ts';
+import type { ByteRange, ByteSource } from '../source/source.ts';
+import { bytes } from '../units.ts';
+import type { Blobs, Body } from './blobs.ts';
+
+/** Where files are written before they get their name. Listed only when asked for by this prefix. */
+const TEMP = '.tmp/';
+const TEMP_LIFE_MS = 24 * 3600 * 1000;
+/** A claim is held for two system calls; one this old belongs to a process that died in between. */
+const CLAIM_LIFE_MS = 60_000;
+
+export interface FileBlobsOptions {
+  /** False: publish without hard links, as on exFAT. Found out by itself; tests set it. */
+  readonly hardLinks?: boolean;
+}
+
+/**
+ * Blobs in a directory. A file is written to `.tmp/` in the same file system, synced, and then given its name: by `link()`, which
+ * fails where the name is taken, so that of any number of writers on any number of machines one wins.
+ *
+ * Where the file system has no hard links (exFAT, many FUSE mounts) a claim file made with O_EXCL guards a check and a
+ * rename instead. That is as good while nobody is killed between the two system calls; a claim left so is taken over after a
+ * minute, and two processes taking it over in the same instant could both publish.
+ */
+export function fileBlobs(dir: string, options: FileBlobsOptions = {}): Blobs {
+  const root = resolve(dir);
+  const pathOf = (key: string): string => join(root, checkKey(key));
+  let hardLinks = options.hardLinks ?? true;
+  let swept: Promise<void> | null = null;
+
+  /** Hands `publish` the path of a complete, synced temporary file; whatever happens, that file is gone afterwards. */
+  async function withTemp<T>(body: Body, publish: (temp: string) => Promise<T>): Promise<T> {
+    await mkdir(join(root, TEMP), { recursive: true });
+    swept ??= sweep(join(root, TEMP));
+    await swept;
+    const temp = join(root, TEMP, `${process.pid}-${randomBytes(8).toString('hex')}`);
+    const file = await open(temp, 'wx');
+    try {
+      try {
+        await file.writeFile(body);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      return await publish(temp);
+    } finally {
+      await unlink(temp).catch(() => undefined);
+    }
+  }
+
+  async function linkIfAbsent(temp: string, path: string): Promise<'written' | 'exists'> {
+    if (hardLinks) {
+      try {
+        await link(temp, path);
+        return 'written';
+      } catch (error) {
+        const code = errnoOf(error);
+        if (code === 'EEXIST') return 'exists';
+        if (code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'EOPNOTSUPP' && code !== 'ENOSYS') throw error;
+        hardLinks = false;
+      }
+    }
+    return renameIfAbsent(temp, path);
+  }
+
+  async function renameIfAbsent(temp: string, path: string): Promise<'written' | 'exists'> {
+    const claim = join(root, TEMP, `claim-${createHash('sha256').update(path).digest('hex').slice(0, 32)}`);
+    for (;;) {
+      if (await exists(path)) return 'exists';
+      try {
+        await (await open(claim, 'wx')).close();
+      } catch (error) {
+        if (errnoOf(error) !== 'EEXIST') throw error;
+        const held = await stat(claim).catch(() => null);
+        if (held && Date.now() - held.mtimeMs > CLAIM_LIFE_MS) await unlink(claim).catch(() => undefined);
+        await pause(5);
+        continue;
+      }
+      try {
+        if (await exists(path)) return 'exists';
+        await rename(temp, path);
+        return 'written';
+      } finally {
+        await unlink(claim).catch(() => undefined);
+      }
+    }
+  }
+
+  async function publish<T>(key: string, body: Body, give: (temp: string, path: string) => Promise<T>): Promise<T> {
+    const path = pathOf(key);
+    try {
+      return await withTemp(body, (temp) =>
+        inDirectory(dirname(path), async () => {
+          const result = await give(temp, path);
+          await syncDirectory(dirname(path));
+          return result;
+        }),
+      );
+    } catch (error) {
+      throw writeError(error, path);
+    }
+  }
+
+  const blobs: Blobs = {
+    uri: pathToFileURL(root).href,
+
+    async get(key) {
+      try {
+        return await readFile(pathOf(key));
+      } catch (error) {
+        if (isAbsent(error)) return null;
+        throw readError(error, pathOf(key));
+      }
+    },
+
+    async open(key) {
+      try {
+        return await openFile(pathOf(key));
+      } catch (error) {
+        if (isAbsent(error)) return null;
+        throw readError(error, pathOf(key));
+      }
+    },
+
+    async putIfAbsent(key, body) {
+      if (await exists(pathOf(key))) return 'exists';
+      return publish(key, body, linkIfAbsent);
+    },
+
+    async put(key, body) {
+      await publish(key, body, (temp, path) => rename(temp, path));
+    },
+
+    async *list(prefix) {
+      const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1);
+      if (folder !== '') checkKey(folder.slice(0, -1), true);
+      yield* listFolder(root, folder, prefix);
+    },
+
+    async delete(key) {
+      const path = pathOf(key);
+      try {
+        await unlink(path);
+      } catch (error) {
+        if (isAbsent(error)) return;
+        throw writeError(error, path);
+      }
+      // Folders that this empties go too; a writer that finds its folder gone makes it again (`inDirectory`).
+      for (let folder = dirname(path); folder !== root; folder = dirname(folder)) {
+        try {
+          await rmdir(folder);
+        } catch {
+          break;
+        }
+      }
+    },
+
+    async probe() {
+      const key = `probe-${randomBytes(8).toString('hex')}`;
+      const content = new TextEncoder().encode(key);
+      await blobs.putIfAbsent(key, content);
+      const back = await blobs.get(key);
+      await blobs.delete(key);
+      if (!back || Buffer.compare(back, content) !== 0) {
+        throw new NightshiftError('out-not-writable', `${root}: a file written there did not read back`);
+      }
+    },
+  };
+  return blobs;
+}
+
+function checkKey(key: string, temporary = false): string {
+  const parts = key.split('/');
+  const bad = (part: string) => part === '' || part === '.' || part === '..' || /[\0\\]/.test(part);
+  if (parts.some(bad) || (!temporary && `${parts[0]}/` === TEMP)) {
+    throw new NightshiftError('internal', `not a key of a record: ${JSON.stringify(key)}`);
+  }
+  return key;
+}
+
+/** Keys are ordered as in a bucket, by the whole key: a folder sorts as its name with the slash. */
+async function* listFolder(root: string, folder: string, prefix: string): AsyncIterable<{ key: string; size: number }> {
+  let entries: { name: string; folder: boolean }[];
+  try {
+    const found = await readdir(join(root, folder), { withFileTypes: true });
+    entries = found.map((e) => ({ name: e.isDirectory() ? `${e.name}/` : e.name, folder: e.isDirectory() }));
+  } catch (error) {
+    if (isAbsent(error)) return;
+    throw readError(error, join(root, folder));
+  }
+  entries.sort((a, b) => (a.name < b.name ? -1 : 1));
+  for (const entry of entries) {
+    const key = folder + entry.name;
+    if (key === TEMP && !prefix.startsWith(TEMP)) continue;
+    if (entry.folder) {
+      if (key.startsWith(prefix) || prefix.startsWith(key)) yield* listFolder(root, key, prefix);
+    } else if (key.startsWith(prefix)) {
+      const found = await stat(join(root, key)).catch(() => null);
+      if (found) yield { key, size: found.size };
+    }
+  }
+}
+
+async function openFile(path: string): Promise<ByteSource> {
+  const file = await open(path, 'r');
+  const { size, mtimeMs } = await file.stat();
+  return {
+    uri: pathToFileURL(path).href,
+    size: bytes(size),
+    contentId: `${size}-${Math.round(mtimeMs)}`,
+    read: (ranges) => Promise.all(ranges.map((range) => readRange(file, range, path, size))),
+    close: () => file.close(),
+  };
+}
+
+/** A published file is never changed under its readers: it is unlinked or replaced, and the open one stays as it was. */
+async function readRange(file: FileHandle, range: ByteRange, path: string, size: number): Promise<Uint8Array> {
+  const { offset, length } = range;
+  if (offset < 0 || length < 0 || offset + length > size) {
+    throw new NightshiftError('record-corrupt', `${path}: ends at byte ${size}, before ${offset + length}`);
+  }
+  const buffer = new Uint8Array(length);
+  let done = 0;
+  try {
+    while (done < length) {
+      const { bytesRead } = await file.read(buffer, done, length - done, offset + done);
+      if (bytesRead === 0) break;
+      done += bytesRead;
+    }
+  } catch (error) {
+    throw readError(error, path);
+  }
+  if (done < length) throw new NightshiftError('record-corrupt', `${path}: ends at byte ${offset + done}`);
+  return buffer;
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (isAbsent(error)) return false;
+    throw readError(error, path);
+  }
+}
+
+/** Runs `give` with the folder there, also when a `delete` elsewhere removes it as empty in between. */
+async function inDirectory<T>(folder: string, give: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    const made = await mkdir(folder, { recursive: true });
+    if (made !== undefined) await syncDirectory(dirname(made));
+    try {
+      return await give();
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT' || attempt === 10) throw error;
+    }
+  }
+}
+
+/** Makes names durable. Some file systems cannot sync a directory and say so; they keep names in their own way. */
+async function syncDirectory(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code !== 'EINVAL' && code !== 'ENOTSUP' && code !== 'EPERM' && code !== 'EISDIR') throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Removes what processes left that died while writing: older than a day, since nothing tells the dead of other machines. */
+async function sweep(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const path = join(folder, name);
+    const found = await stat(path).catch(() => null);
+    if (found?.isFile() && Date.now() - found.mtimeMs > TEMP_LIFE_MS) await unlink(path).catch(() => undefined);
+  }
+}
+
+function errnoOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+function isAbsent(error: unknown): boolean {
+  const code = errnoOf(error);
+  return code === 'ENOENT' || code === 'ENOTDIR';
+}
+
+function writeError(error: unknown, path: string): unknown {
+  if (error instanceof NightshiftError) return error;
+  const code = errnoOf(error);
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new NightshiftError('disk-full', `no room to write ${path} (${code})`, { cause: error });
+  }
+  if (code && /^E[A-Z0-9]+$/.test(code)) {
+    return new NightshiftError('out-not-writable', `cannot write ${path} (${code})`, { cause: error });
+  }
+  return error;
+}
+
+function readError(error: unknown, path: string): unknown {
+  const code = errnoOf(error);
+  if (error instanceof NightshiftError || !code) return error;
+  return new NightshiftError('record-unreadable', `cannot read ${path} (${code})`, { cause: error });
+}

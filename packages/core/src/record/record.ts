@@ -1,0 +1,380 @@
+import { z } from 'zod';
+import { type ErrorRecord, NightshiftError } from '../errors.ts';
+import { parsePlan } from '../plan/make-plan.ts';
+import type { Plan, Recipe, Shard, SlideRef } from '../plan/plan.ts';
+import { canonicalJson } from '../plan/recipe.ts';
+import { encodeTiles, openTiles, type TileRows } from './arrow.ts';
+import type { Blobs } from './blobs.ts';
+import { inPlanOrder, planCheck } from './plan-check.ts';
+import { parse, parseRun, parseSlideRef, type RunFile } from './run.ts';
+import { fromMetadata, infoOf, rowsOf, type TileFailure, type TileFileInfo, toMetadata } from './tile-file.ts';
+
+/** The layout that this version reads and writes. */
+const LAYOUT = 1;
+
+/** What went wrong with a slide: the slide as a whole, or single tiles of it. */
+export interface SlideFailures {
+  readonly slide: ErrorRecord | null;
+  readonly tiles: readonly TileFailure[];
+}
+
+/** An open slide or shard file. */
+export interface TileFile {
+  readonly info: TileFileInfo;
+  readonly dims: number;
+  /** Rows that the file says it holds. */
+  readonly rows: number;
+  /** In plan order, one record batch in memory at a time: as many rows as the shard it came from. */
+  batches(): AsyncGenerator<TileRows>;
+  close(): Promise<void>;
+}
+
+/**
+ * The results of one or more runs, in a directory or a bucket: the truth. Names below are keys of the blobs; `recipe` is a
+ * recipe id, `slide` a slide key.
+ */
+export interface Record {
+  readonly blobs: Blobs;
+  readonly uri: string;
+
+  /** Writes down a dataset, once, and then the run file that names it. */
+  putRun(run: RunFile, slides: Iterable<SlideRef>): Promise<void>;
+  getRun(id: string): Promise<RunFile | null>;
+  listRuns(): Promise<RunFile[]>;
+  /** The named run, or the only one. @throws `run-not-found`, `run-ambiguous` */
+  pickRun(id?: string | null): Promise<RunFile>;
+  /** The run's dataset, line by line. */
+  runSlides(id: string): AsyncGenerator<SlideRef>;
+
+  /** Stores a plan unless there is one; gives the one that counts. */
+  putPlan(plan: Plan): Promise<Plan>;
+  getPlan(recipe: string, slide: string): Promise<Plan | null>;
+
+  /**
+   * Commits a shard: its rows in plan order, and the tiles that failed. Nothing is written when these are not exactly the
+   * shard's tiles (`internal`) or a vector is not finite (`vector-not-finite`).
+   */
+  putShard(
+    recipe: Recipe,
+    plan: Plan,
+    shard: Shard,
+    rows: TileRows,
+    failures: readonly TileFailure[],
+  ): Promise<'written' | 'exists'>;
+  /** Shards that are in, by index. */
+  listShards(recipe: string, slide: string): Promise<{ readonly index: number; readonly size: number }[]>;
+
+  /**
+   * Publishes the slide file from its shards, or from `whole` where one process has all rows; then states its failures and drops
+   * the shards. May be repeated: what an interrupted call left undone is done.
+   * @throws `record-corrupt` when shards are missing, damaged or do not fit the plan
+   */
+  publishSlide(
+    recipe: Recipe,
+    plan: Plan,
+    whole?: { readonly rows: TileRows; readonly failures: readonly TileFailure[] },
+  ): Promise<'written' | 'exists'>;
+  hasSlide(recipe: string, slide: string): Promise<boolean>;
+  /** Keys of the slides that have a slide file, sorted. */
+  listSlides(recipe: string): AsyncGenerator<string>;
+  /** Close it after use. */
+  readSlide(recipe: string, slide: string): Promise<TileFile | null>;
+
+  putFailures(recipe: string, slide: SlideRef, failures: SlideFailures): Promise<void>;
+  getFailures(recipe: string, slide: string): Promise<SlideFailures | null>;
+
+  /** Thumbnail with outline and grid, JPEG. */
+  putQc(recipe: string, slide: string, jpeg: Uint8Array): Promise<void>;
+}
+
+/** Keys of the layout. */
+export const keys = {
+  layout: 'nightshift.json',
+  run: (id: string) => `runs/${id}.json`,
+  runSlides: (id: string) => `runs/${id}.slides.jsonl`,
+  plan: (recipe: string, slide: string) => `${recipe}/plans/${slide}.json`,
+  /** The plan's tissue outline by itself, as QuPath opens it. */
+  outline: (recipe: string, slide: string) => `${recipe}/plans/${slide}.geojson`,
+  shards: (recipe: string, slide: string) => `${recipe}/shards/${slide}/`,
+  /** Padded, so that a listing is in order. */
+  shard: (recipe: string, slide: string, index: number) =>
+    `${recipe}/shards/${slide}/${String(index).padStart(5, '0')}.arrow`,
+  slides: (recipe: string) => `${recipe}/slides/`,
+  slide: (recipe: string, slide: string) => `${recipe}/slides/${slide}.arrow`,
+  failures: (recipe: string, slide: string) => `${recipe}/failures/${slide}.json`,
+  qc: (recipe: string, slide: string) => `${recipe}/qc/${slide}.jpg`,
+};
+
+const json = (value: unknown): Uint8Array => new TextEncoder().encode(`${canonicalJson(value)}\n`);
+const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+
+const failuresSchema = z.object({
+  slide: z.custom<ErrorRecord>().nullable(),
+  tiles: z.array(z.object({ x: z.int(), y: z.int(), error: z.custom<ErrorRecord>() })),
+});
+
+/**
+ * Opens the record that the blobs hold; with `create`, starts one where there is none.
+ * @throws `record-not-found`, `record-layout`, with `create` also `out-not-writable` and `disk-full`
+ */
+export async function openRecord(blobs: Blobs, options: { readonly create?: boolean } = {}): Promise<Record> {
+  if (options.create) {
+    await blobs.probe();
+    await blobs.putIfAbsent(keys.layout, json({ layout: LAYOUT }));
+  }
+  const found = await blobs.get(keys.layout);
+  if (!found) throw new NightshiftError('record-not-found', `${blobs.uri} holds no record (no ${keys.layout})`);
+  const { layout } = parse(z.object({ layout: z.number() }), decode(found), keys.layout);
+  if (layout !== LAYOUT) {
+    throw new NightshiftError(
+      'record-layout',
+      `${blobs.uri} has layout ${layout}; this version knows layout ${LAYOUT}`,
+    );
+  }
+  return recordOver(blobs);
+}
+
+function recordOver(blobs: Blobs): Record {
+  async function text(key: string): Promise<string | null> {
+    const found = await blobs.get(key);
+    return found ? decode(found) : null;
+  }
+
+  async function readTiles(key: string): Promise<TileFile | null> {
+    const source = await blobs.open(key);
+    if (!source) return null;
+    const { dims, metadata, batches, close } = await openTiles(source);
+    try {
+      const info = fromMetadata(metadata, key);
+      return { info, dims, rows: rowsOf(info), batches, close };
+    } catch (error) {
+      await close();
+      throw error;
+    }
+  }
+
+  async function listShards(recipe: string, slide: string): Promise<{ index: number; key: string; size: number }[]> {
+    const shards: { index: number; key: string; size: number }[] = [];
+    for await (const { key, size } of blobs.list(keys.shards(recipe, slide))) {
+      const name = /\/(\d+)\.arrow$/.exec(key);
+      if (name) shards.push({ index: Number(name[1]), key, size });
+    }
+    return shards;
+  }
+
+  async function putFailures(recipe: string, slide: string, failures: SlideFailures): Promise<void> {
+    const key = keys.failures(recipe, slide);
+    if (failures.slide || failures.tiles.length > 0) await blobs.put(key, json({ version: 1, ...failures }));
+    else await blobs.delete(key);
+  }
+
+  /** Opens the shards of a plan one after the other: what they say of themselves. Only footers are read. */
+  async function shardInfos(plan: Plan): Promise<{ key: string; info: TileFileInfo }[]> {
+    const found: { key: string; info: TileFileInfo }[] = [];
+    let end = 0;
+    for (const { key } of await listShards(plan.recipe, plan.slide.key)) {
+      const file = await readTiles(key);
+      if (!file) throw new NightshiftError('record-corrupt', `${key} vanished while its slide was joined`);
+      await file.close();
+      const { shard, slide, recipeId } = file.info;
+      if (recipeId !== plan.recipe || slide.key !== plan.slide.key || shard?.from !== end) {
+        const what = `tiles ${shard?.from} to ${shard?.to} of ${slide.key}, recipe ${recipeId}`;
+        throw new NightshiftError('record-corrupt', `${key} holds ${what}; expected tiles from ${end} of the plan`);
+      }
+      end = shard.to;
+      found.push({ key, info: file.info });
+    }
+    if (end !== plan.x.length) {
+      const what = `the shards of ${plan.slide.key} cover ${end} of ${plan.x.length} tiles`;
+      throw new NightshiftError('record-corrupt', what, { next: 'Run the same command: it makes the missing ones.' });
+    }
+    return found;
+  }
+
+  async function* joined(plan: Plan, shards: readonly { key: string; info: TileFileInfo }[]): AsyncGenerator<TileRows> {
+    for (const { key, info } of shards) {
+      const wrong = (what: string) => new NightshiftError('record-corrupt', `${key}: ${what}`);
+      const file = await readTiles(key);
+      if (!file) throw wrong('vanished while its slide was joined');
+      try {
+        const check = planCheck(plan, info.shard!, info.failures, wrong);
+        for await (const rows of file.batches()) {
+          check.rows(rows, file.dims);
+          yield rows;
+        }
+        check.end();
+      } finally {
+        await file.close();
+      }
+    }
+  }
+
+  async function publish(
+    recipe: Recipe,
+    plan: Plan,
+    whole: { readonly rows: TileRows; readonly failures: readonly TileFailure[] } | undefined,
+  ): Promise<'written' | 'exists'> {
+    const shards = whole ? [] : await shardInfos(plan);
+    const failures = shards.flatMap((shard) => shard.info.failures);
+    const info = whole ? checked(recipe, plan, null, whole.rows, whole.failures) : infoOf(recipe, plan, null, failures);
+    const batches = whole ? [whole.rows] : joined(plan, shards);
+    const file = encodeTiles(recipe.model.dims, toMetadata(info), batches);
+    return blobs.putIfAbsent(keys.slide(plan.recipe, plan.slide.key), file);
+  }
+
+  /** The ledger says what the published file says, and no shard is left: also after another process won, or died half way. */
+  async function settle(recipe: string, slide: string): Promise<void> {
+    const file = await readTiles(keys.slide(recipe, slide));
+    if (!file) throw new NightshiftError('record-corrupt', `${keys.slide(recipe, slide)} vanished`);
+    await file.close();
+    await putFailures(recipe, slide, { slide: null, tiles: file.info.failures });
+    for (const { key } of await listShards(recipe, slide)) await blobs.delete(key);
+  }
+
+  const record: Record = {
+    blobs,
+    uri: blobs.uri,
+
+    async putRun(run, slides) {
+      const lines = function* () {
+        for (const slide of slides) yield json(slide);
+      };
+      await blobs.putIfAbsent(keys.runSlides(run.id), streamOf(lines()));
+      await blobs.put(keys.run(run.id), json(run));
+    },
+
+    async getRun(id) {
+      const found = await text(keys.run(id));
+      return found === null ? null : parseRun(found, keys.run(id));
+    },
+
+    async listRuns() {
+      const runs: RunFile[] = [];
+      for await (const { key } of blobs.list('runs/')) {
+        if (key.endsWith('.json')) runs.push(parseRun((await text(key)) ?? '', key));
+      }
+      return runs;
+    },
+
+    async pickRun(id) {
+      const runs = await record.listRuns();
+      const named = id ? runs.filter((run) => run.id === id) : runs;
+      if (named.length === 1) return named[0]!;
+      const list = runs.map((run) => `${run.id} (${run.recipe.model.name}, ${run.dataset.slides} slides)`).join(', ');
+      if (id) throw new NightshiftError('run-not-found', `${blobs.uri} has no run ${id}; it has ${list || 'none'}`);
+      if (runs.length === 0) throw new NightshiftError('run-not-found', `${blobs.uri} has no run`);
+      throw new NightshiftError('run-ambiguous', `${blobs.uri} has ${runs.length} runs: ${list}`);
+    },
+
+    async *runSlides(id) {
+      const key = keys.runSlides(id);
+      let line = 0;
+      for await (const row of linesOf(blobs, key)) yield parseSlideRef(row, `${key}, line ${++line}`);
+    },
+
+    async putPlan(plan) {
+      const slide = plan.slide.key;
+      const written = await blobs.putIfAbsent(keys.plan(plan.recipe, slide), json(plan));
+      if (written === 'exists') return (await record.getPlan(plan.recipe, slide))!;
+      await blobs.put(keys.outline(plan.recipe, slide), json(plan.outline));
+      return plan;
+    },
+
+    async getPlan(recipe, slide) {
+      const found = await blobs.get(keys.plan(recipe, slide));
+      return found ? parsePlan(found, keys.plan(recipe, slide)) : null;
+    },
+
+    async putShard(recipe, plan, shard, rows, failures) {
+      const key = keys.shard(plan.recipe, plan.slide.key, shard.index);
+      const info = checked(recipe, plan, shard, rows, failures);
+      return blobs.putIfAbsent(key, encodeTiles(recipe.model.dims, toMetadata(info), [rows]));
+    },
+
+    listShards,
+
+    async publishSlide(recipe, plan, whole) {
+      const slide = plan.slide.key;
+      let published: 'written' | 'exists' = 'exists';
+      if (!(await record.hasSlide(plan.recipe, slide))) {
+        try {
+          published = await publish(recipe, plan, whole);
+        } catch (error) {
+          // Another process may have published, and dropped the shards, while this one was joining them.
+          if (!(await record.hasSlide(plan.recipe, slide))) throw error;
+        }
+      }
+      await settle(plan.recipe, slide);
+      return published;
+    },
+
+    async hasSlide(recipe, slide) {
+      const source = await blobs.open(keys.slide(recipe, slide));
+      await source?.close();
+      return source !== null;
+    },
+
+    async *listSlides(recipe) {
+      const prefix = keys.slides(recipe);
+      for await (const { key } of blobs.list(prefix)) {
+        if (key.endsWith('.arrow')) yield key.slice(prefix.length, -'.arrow'.length);
+      }
+    },
+
+    readSlide: (recipe, slide) => readTiles(keys.slide(recipe, slide)),
+
+    putFailures: (recipe, slide, failures) => putFailures(recipe, slide.key, failures),
+
+    async getFailures(recipe, slide) {
+      const found = await text(keys.failures(recipe, slide));
+      return found === null
+        ? null
+        : (parse(failuresSchema, found, keys.failures(recipe, slide)) as unknown as SlideFailures);
+    },
+
+    putQc: (recipe, slide, jpeg) => blobs.put(keys.qc(recipe, slide), jpeg),
+  };
+  return record;
+}
+
+/** Metadata of a file to be written, once it is sure that rows and failures are the tiles that it is about. */
+function checked(
+  recipe: Recipe,
+  plan: Plan,
+  shard: Shard | null,
+  rows: TileRows,
+  failures: readonly TileFailure[],
+): TileFileInfo {
+  const range = shard ?? { from: 0, to: plan.x.length };
+  const ordered = inPlanOrder(plan, range, failures);
+  const wrong = (what: string) => new NightshiftError('internal', `rows of ${plan.slide.key}: ${what}`);
+  const check = planCheck(plan, range, ordered, wrong);
+  check.rows(rows, recipe.model.dims);
+  check.end();
+  return infoOf(recipe, plan, shard, ordered);
+}
+
+async function* streamOf(chunks: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield* chunks;
+}
+
+const READ_BYTES = 1 << 20;
+
+/** Lines of a text blob, without the last newline; a megabyte of it in memory. */
+async function* linesOf(blobs: Blobs, key: string): AsyncGenerator<string> {
+  const source = await blobs.open(key);
+  if (!source) throw new NightshiftError('record-corrupt', `${key} is gone`);
+  try {
+    const decoder = new TextDecoder();
+    let rest = '';
+    for (let offset = 0; offset < source.size; offset += READ_BYTES) {
+      const [chunk] = await source.read([{ offset, length: Math.min(READ_BYTES, source.size - offset) }]);
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
+      rest = lines.pop() ?? '';
+      yield* lines;
+    }
+    if (rest !== '') yield rest;
+  } finally {
+    await source.close();
+  }
+}

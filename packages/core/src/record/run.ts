@@ -1,0 +1,71 @@
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { NightshiftError } from '../errors.ts';
+import type { Recipe, SlideRef } from '../plan/plan.ts';
+import { canonicalJson, firstIssue, recipeSchema } from '../plan/recipe.ts';
+
+/** A dataset x a recipe, as `runs/<id>.json`. Holds no path of a machine and no secret: a record can be moved and shared. */
+export interface RunFile {
+  readonly version: 1;
+  /** See `runId`. */
+  readonly id: string;
+  readonly recipeId: string;
+  readonly recipe: Recipe;
+  readonly dataset: { readonly digest: string; readonly slides: number };
+  /** False while the dataset is still being written down. */
+  readonly sealed: boolean;
+  /** What the command was told that decides no vector: batch, shard size, ... */
+  readonly options: { readonly [name: string]: unknown };
+  /** Of nightshift, Node and ONNX Runtime at the run's first start. */
+  readonly versions: { readonly [name: string]: string };
+}
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+
+/** sha256 (hex) over the slides' identities, whatever order they were listed in. */
+export function datasetDigest(slides: Iterable<SlideRef>): string {
+  const lines = Array.from(slides, (slide) => canonicalJson(slide)).sort();
+  return sha256(lines.join('\n'));
+}
+
+/** 12 hex digits over dataset and recipe: the same command is the same run. */
+export function runId(digest: string, recipeId: string): string {
+  return sha256(`${digest}\n${recipeId}`).slice(0, 12);
+}
+
+const runSchema = z.object({
+  version: z.literal(1),
+  id: z.string().min(1),
+  recipeId: z.string().min(1),
+  recipe: recipeSchema,
+  dataset: z.object({ digest: z.string().min(1), slides: z.int().nonnegative() }),
+  sealed: z.boolean(),
+  options: z.record(z.string(), z.unknown()),
+  versions: z.record(z.string(), z.string()),
+});
+
+const slideSchema = z.object({
+  key: z.string().min(1),
+  uri: z.string().min(1),
+  contentId: z.string(),
+  mpp: z.number().positive().nullable(),
+});
+
+/** @throws `record-corrupt` naming the file and the first thing wrong. */
+export const parseRun = (json: string, name: string): RunFile => parse(runSchema, json, name) as RunFile;
+
+/** One line of `runs/<run>.slides.jsonl`. @throws `record-corrupt` */
+export const parseSlideRef = (json: string, name: string): SlideRef => parse(slideSchema, json, name) as SlideRef;
+
+/** JSON of the record under a schema. @throws `record-corrupt` */
+export function parse<T>(schema: z.ZodType<T>, json: string, name: string): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch (cause) {
+    throw new NightshiftError('record-corrupt', `${name} is not JSON`, { cause });
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new NightshiftError('record-corrupt', `${name}: ${firstIssue(parsed.error)}`);
+}
