@@ -1,5 +1,11 @@
 export * from './errors.ts';
+export * from './model/catalog.ts';
+export { type ConvertOptions, convertModel } from './model/convert/convert.ts';
+export { type RandomDinov2Options, writeRandomDinov2 } from './model/convert/random-weights.ts';
 export * from './model/encoder.ts';
+export { type FoundModel, findModel } from './model/find.ts';
+export { checkModelFiles, readModel, verifyModelFiles } from './model/info.ts';
+export { type OnnxEncoder, type OpenEncoderOptions, openEncoder } from './model/onnx.ts';
 export * from './operations/embed.ts';
 export * from './operations/inspect.ts';
 export * from './operations/search.ts';

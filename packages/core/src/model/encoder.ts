@@ -20,6 +20,8 @@ export interface ModelInfo {
   readonly inputPx: number;
   readonly mean: readonly [number, number, number];
   readonly std: readonly [number, number, number];
+  /** Where mean and std were found: `options`, `catalog`, `preprocessor_config.json`, or that they were assumed. */
+  readonly preprocessingFrom: string;
   /** What the authors do to a tile that is not `inputPx` square: shorter edge to `shortEdge`, centre crop. */
   readonly resize: { readonly shortEdge: number; readonly filter: Filter };
   readonly mpp: number;

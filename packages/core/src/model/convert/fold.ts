@@ -1,0 +1,90 @@
+import { type PosInterpolation, resampleGrid } from './position.ts';
+import type { Linear, Tensor, VisionTransformer } from './transformer.ts';
+
+/** Exact rewritings of weights, each computed when it is written; sums in double, results rounded to float32 once. */
+
+/** Row i (of a matrix or a vector) times scale[i]: LayerScale folded into the layer before it. */
+export const scaledRows = (weight: Tensor, scale: Tensor): Tensor => ({
+  shape: weight.shape,
+  read: async () => {
+    const [values, factors] = await Promise.all([weight.read(), scale.read()]);
+    const columns = values.length / factors.length;
+    for (let row = 0; row < factors.length; row++) {
+      const factor = factors[row]!;
+      for (let i = row * columns; i < (row + 1) * columns; i++) values[i]! *= factor;
+    }
+    return values;
+  },
+});
+
+/**
+ * The patch embedding for raw bytes: `(x / 255 - mean) / std` folded in. `weight` is [width, patch * patch * 3] in the order (dy,
+ * dx, channel) of an NHWC picture. Valid because the convolution has no padding.
+ */
+export function foldNormalisation(
+  patch: Linear,
+  { mean, std }: { readonly mean: readonly number[]; readonly std: readonly number[] },
+): Linear {
+  const [width, channels, side] = patch.weight.shape as [number, number, number, number];
+  const area = side * side;
+  const weight = async (): Promise<Float32Array> => {
+    const source = await patch.weight.read();
+    const out = new Float32Array(source.length);
+    for (let row = 0; row < width; row++) {
+      for (let c = 0; c < channels; c++) {
+        const from = (row * channels + c) * area;
+        const to = row * area * channels + c;
+        const factor = 1 / (255 * std[c]!);
+        for (let i = 0; i < area; i++) out[to + i * channels] = source[from + i]! * factor;
+      }
+    }
+    return out;
+  };
+  const bias = async (): Promise<Float32Array> => {
+    const [kernel, own] = await Promise.all([patch.weight.read(), patch.bias.read()]);
+    return own.map((value, row) => {
+      let sum = value;
+      for (let c = 0; c < channels; c++) {
+        let total = 0;
+        for (let i = 0; i < area; i++) total += kernel[(row * channels + c) * area + i]!;
+        sum -= (mean[c]! / std[c]!) * total;
+      }
+      return sum;
+    });
+  };
+  return {
+    weight: { shape: [width, area * channels], read: weight },
+    bias: { shape: [width], read: bias },
+  };
+}
+
+/**
+ * Everything that is added to the patch vectors before block 0, [1, tokens, width]: class token and registers (with their
+ * positions where they have any), then patch bias plus position, resampled to `grid`.
+ */
+export function tokenConstant(
+  model: VisionTransformer,
+  patchBias: Tensor,
+  grid: number,
+  interpolation: PosInterpolation,
+): Tensor {
+  const { width, registerCount, positionPrefix, storedGrid } = model;
+  const prefix = 1 + registerCount;
+  const read = async (): Promise<Float32Array> => {
+    const [cls, registers, position, bias] = await Promise.all([
+      model.cls.read(),
+      model.registers?.read() ?? new Float32Array(0),
+      model.position.read(),
+      patchBias.read(),
+    ]);
+    const out = new Float32Array((prefix + grid * grid) * width);
+    out.set(cls);
+    out.set(registers, width);
+    for (let i = 0; i < positionPrefix * width; i++) out[i]! += position[i]!;
+    const stored = position.subarray(positionPrefix * width);
+    const placed = resampleGrid(stored, storedGrid, grid, width, interpolation);
+    for (let i = 0; i < placed.length; i++) out[prefix * width + i] = placed[i]! + bias[i % width]!;
+    return out;
+  };
+  return { shape: [1, prefix + grid * grid, width], read };
+}

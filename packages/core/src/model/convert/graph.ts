@@ -1,0 +1,142 @@
+import { foldNormalisation, scaledRows, tokenConstant } from './fold.ts';
+import type { OnnxAttribute, OnnxConstant, OnnxGraph, OnnxNode, OnnxWeight } from './onnx-proto.ts';
+import type { PosInterpolation } from './position.ts';
+import type { Block, Linear, Mlp, Tensor, VisionTransformer } from './transformer.ts';
+
+export interface GraphOptions {
+  readonly inputPx: number;
+  readonly heads: number;
+  readonly eps: number;
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+  readonly embedding: 'cls' | 'mean' | 'cls+mean';
+  readonly patchGrid: boolean;
+  readonly posInterpolation: PosInterpolation;
+}
+
+/**
+ * The ONNX graph of a ViT. Input `tiles`, uint8 [N, px, px, 3] (RGB). Outputs `embedding`, float32 [N, width] or
+ * [N, 2 * width] (class token, then mean of the patch tokens, both after the final norm), and with `patchGrid` `patch`, float32
+ * [N, grid, grid, width].
+ *
+ * Standard operators only, opset 23: on the CPU the contrib ops are slower (SkipLayerNormalization ten times), and one graph
+ * serves every execution provider. Normalisation is folded into the patch embedding, LayerScale into the layer before it;
+ * class token, registers, positions and patch bias are one constant. Activations are flat, [N * tokens, width], but for attention.
+ *
+ * Pooling is a MatMul with a constant matrix: ReduceMean takes another path at batch 1 and would make a vector depend on its batch.
+ */
+export function buildGraph(model: VisionTransformer, options: GraphOptions): OnnxGraph {
+  const { width, patchPx: patch, registerCount } = model;
+  const grid = options.inputPx / patch;
+  const prefix = 1 + registerCount;
+  const tokens = prefix + grid * grid;
+  const graph = builder();
+  const { op, ints, weight } = graph;
+
+  const norm = (name: string, x: string, { weight: gamma, bias }: Linear) =>
+    op('LayerNormalization', name, [x, weight(`${name}.weight`, gamma), weight(`${name}.bias`, bias)], {
+      axis: { int: -1 },
+      epsilon: { float: options.eps },
+    });
+  const linear = (name: string, x: string, { weight: w, bias }: Linear) =>
+    op('Gemm', name, [x, weight(`${name}.weight`, w), weight(`${name}.bias`, bias)], { transB: { int: 1 } });
+
+  const attention = (name: string, x: string, block: Block): string => {
+    const part = (kind: 'query' | 'key' | 'value') =>
+      op('Reshape', `${name}.${kind}.3d`, [linear(`${name}.${kind}`, x, block[kind]), ints(-1, tokens, width)]);
+    const mixed = op('Attention', name, [part('query'), part('key'), part('value')], {
+      q_num_heads: { int: options.heads },
+      kv_num_heads: { int: options.heads },
+    });
+    const flat = op('Reshape', `${name}.flat`, [mixed, ints(-1, width)]);
+    return linear(`${name}.projection`, flat, scaled(block.projection, block.scale1));
+  };
+
+  const feedForward = (name: string, x: string, mlp: Mlp, scale: Tensor | null): string => {
+    const up = linear(`${name}.up`, x, mlp.up);
+    const down = scaled(mlp.down, scale);
+    if (mlp.kind === 'gelu') return linear(`${name}.down`, op('Gelu', `${name}.gelu`, [up]), down);
+    const gate = linear(`${name}.gate`, x, mlp.gate);
+    const silu = op('Mul', `${name}.silu`, [gate, op('Sigmoid', `${name}.sigmoid`, [gate])]);
+    return linear(`${name}.down`, op('Mul', `${name}.gated`, [silu, up]), down);
+  };
+
+  const patches = op('Reshape', 'patches.split', ['tiles', ints(-1, grid, patch, grid, patch, 3)]);
+  const ordered = op('Transpose', 'patches.order', [patches], { perm: { ints: [0, 1, 3, 2, 4, 5] } });
+  const pixels = op('Cast', 'patches.float', [op('Reshape', 'patches', [ordered, ints(-1, patch * patch * 3)])], {
+    to: { int: 1 },
+  });
+  const { weight: kernel, bias } = foldNormalisation(model.patch, options);
+  const embedded = op('Gemm', 'embed', [pixels, weight('embed.weight', kernel)], { transB: { int: 1 } });
+  const placed = op('Reshape', 'embed.3d', [embedded, ints(-1, grid * grid, width)]);
+  const padded = op('Pad', 'tokens.pad', [placed, ints(0, prefix, 0, 0, 0, 0)]);
+  const constant = tokenConstant(model, bias, grid, options.posInterpolation);
+  let x = op('Add', 'tokens', [padded, weight('tokens.constant', constant)]);
+  x = op('Reshape', 'tokens.flat', [x, ints(-1, width)]);
+
+  model.blocks.forEach((block, i) => {
+    const name = `block.${i}`;
+    const mixed = attention(`${name}.attention`, norm(`${name}.norm1`, x, block.norm1), block);
+    x = op('Add', `${name}.residual1`, [x, mixed]);
+    const fed = feedForward(`${name}.mlp`, norm(`${name}.norm2`, x, block.norm2), block.mlp, block.scale2);
+    x = op('Add', `${name}.residual2`, [x, fed]);
+  });
+
+  const normed = op('Reshape', 'normed', [norm('norm', x, model.norm), ints(-1, tokens, width)]);
+  const rows = options.embedding === 'cls+mean' ? 2 : 1;
+  const pooled = op('MatMul', 'pooled', [weight('pool', poolMatrix(options.embedding, prefix, tokens)), normed]);
+  op('Reshape', 'embedding', [pooled, ints(-1, rows * width)]);
+  if (options.patchGrid) {
+    const patchTokens = op('Slice', 'patch.tokens', [normed, ints(prefix), ints(tokens), ints(1)]);
+    op('Reshape', 'patch', [patchTokens, ints(-1, grid, grid, width)]);
+  }
+
+  return {
+    name: 'encoder',
+    ...graph.parts(),
+    inputs: [{ name: 'tiles', type: 'uint8', shape: ['N', options.inputPx, options.inputPx, 3] }],
+    outputs: [
+      { name: 'embedding', type: 'float32', shape: ['N', rows * width] },
+      ...(options.patchGrid ? [{ name: 'patch', type: 'float32' as const, shape: ['N', grid, grid, width] }] : []),
+    ],
+  };
+}
+
+/** [rows, tokens]: a row that picks the class token (times 1, plus exact zeros), a row that averages the patch tokens. */
+function poolMatrix(embedding: GraphOptions['embedding'], prefix: number, tokens: number): Tensor {
+  const cls = new Float32Array(tokens);
+  cls[0] = 1;
+  const mean = new Float32Array(tokens).fill(1 / (tokens - prefix), prefix);
+  const rows = embedding === 'cls' ? [cls] : embedding === 'mean' ? [mean] : [cls, mean];
+  return {
+    shape: [rows.length, tokens],
+    read: async () => Float32Array.from(rows.flatMap((row) => [...row])),
+  };
+}
+
+function scaled({ weight, bias }: Linear, scale: Tensor | null): Linear {
+  return scale === null ? { weight, bias } : { weight: scaledRows(weight, scale), bias: scaledRows(bias, scale) };
+}
+
+/** Collects nodes, constants and weights; every function gives back the name of what it added. */
+function builder() {
+  const nodes: OnnxNode[] = [];
+  const constants = new Map<string, OnnxConstant>();
+  const weights: OnnxWeight[] = [];
+  return {
+    parts: () => ({ nodes, weights, constants: [...constants.values()] }),
+    op(type: string, name: string, inputs: readonly string[], attributes: Record<string, OnnxAttribute> = {}): string {
+      nodes.push({ op: type, name, inputs, outputs: [name], attributes });
+      return name;
+    },
+    ints(...values: number[]): string {
+      const name = `int64[${values.join()}]`;
+      constants.set(name, { name, values });
+      return name;
+    },
+    weight(name: string, { shape, read }: Tensor): string {
+      weights.push({ name, shape, read });
+      return name;
+    },
+  };
+}

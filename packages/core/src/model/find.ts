@@ -1,0 +1,64 @@
+import { readdir, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { isNightshiftError, NightshiftError } from '../errors.ts';
+import { catalogEntry } from './catalog.ts';
+import type { ModelInfo } from './encoder.ts';
+import { MODEL_FILE, readModel } from './info.ts';
+
+export interface FoundModel {
+  readonly dir: string;
+  readonly info: ModelInfo;
+}
+
+/**
+ * The model directory that a person means: a path, or the name or catalog id of a model in one of `searchDirs`, first match.
+ *
+ * @throws NightshiftError `model-not-found`, telling what was searched and how to get the model; `model-invalid`
+ */
+export async function findModel(nameOrDir: string, searchDirs: readonly string[]): Promise<FoundModel> {
+  if (await exists(join(nameOrDir, MODEL_FILE))) return read(resolve(nameOrDir));
+  for (const searchDir of searchDirs) {
+    const found = await findIn(resolve(searchDir), nameOrDir);
+    if (found) return found;
+  }
+  throw await notFound(nameOrDir, searchDirs);
+}
+
+const read = async (dir: string): Promise<FoundModel> => ({ dir, info: await readModel(dir) });
+
+async function findIn(searchDir: string, name: string): Promise<FoundModel | null> {
+  if (isPlainName(name) && (await exists(join(searchDir, name, MODEL_FILE)))) return read(join(searchDir, name));
+  const entries = await readdir(searchDir).catch(() => []);
+  for (const entry of entries.sort()) {
+    if (entry.startsWith('.') || !(await exists(join(searchDir, entry, MODEL_FILE)))) continue;
+    const found = await read(join(searchDir, entry)).catch((error) => {
+      if (isNightshiftError(error, 'model-invalid')) return null;
+      throw error;
+    });
+    if (found && (found.info.id === name || found.info.name === name)) return found;
+  }
+  return null;
+}
+
+async function notFound(nameOrDir: string, searchDirs: readonly string[]): Promise<NightshiftError> {
+  const searched = searchDirs.length > 0 ? `, and not in ${searchDirs.join(', ')}` : '';
+  const what = (await exists(nameOrDir))
+    ? `is no model directory: it has no ${MODEL_FILE}`
+    : `is no directory${searched}`;
+  const entry = catalogEntry(nameOrDir);
+  if (!entry) return new NightshiftError('model-not-found', `--model ${nameOrDir} ${what}`);
+  const { repository, files } = entry.source;
+  return new NightshiftError('model-not-found', `--model ${nameOrDir} ${what}`, {
+    next:
+      `Download ${files.join(' and ')} from https://huggingface.co/${repository}, then run ` +
+      `\`nightshift model convert <download> --to <dir>/${entry.id} --id ${entry.id}\` and set NIGHTSHIFT_MODELS=<dir>.`,
+  });
+}
+
+const isPlainName = (name: string): boolean => !/[/\\]/.test(name) && !name.startsWith('.');
+
+const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
