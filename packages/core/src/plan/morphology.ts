@@ -46,24 +46,34 @@ function boxRank(mask: Uint8Array, width: number, height: number, radius: number
   return along(along(mask, height, width, width, 1), width, height, 1, width);
 }
 
-/** Removes pieces of 1 (8-connected) smaller than `minPiece` pixels, then fills holes of 0 (4-connected) smaller than `minHole`. */
-export function fillAndDrop(
-  mask: Uint8Array,
-  width: number,
-  height: number,
-  limits: { readonly minPiece: number; readonly minHole: number },
-): Uint8Array<ArrayBuffer> {
-  const out = Uint8Array.from(mask);
-  const tissue = components(out, width, height, 1);
-  for (let i = 0; i < out.length; i++) {
-    if (out[i] === 1 && tissue.areas[tissue.labels[i]!]! < limits.minPiece) out[i] = 0;
-  }
-  const holes = components(out, width, height, 0);
-  for (let i = 0; i < out.length; i++) {
+/** Rounds a 0/1 mask: a pixel is 1 where more than half of its box, side 2 * radius + 1, is. The picture's edge repeats. */
+export function smooth(mask: Uint8Array, width: number, height: number, radius: number): Uint8Array<ArrayBuffer> {
+  const sum = (source: Uint8Array, lines: number, length: number, lineStep: number, step: number) => {
+    const out = new Uint8Array(source.length);
+    for (let line = 0; line < lines; line++) {
+      const at = (i: number) => source[line * lineStep + Math.min(length - 1, Math.max(0, i)) * step]!;
+      let count = 0;
+      for (let i = -radius; i < radius; i++) count += at(i);
+      for (let i = 0; i < length; i++) {
+        count += at(i + radius);
+        out[line * lineStep + i * step] = count;
+        count -= at(i - radius);
+      }
+    }
+    return out;
+  };
+  const half = (2 * radius + 1) ** 2 / 2;
+  const counts = sum(sum(mask, height, width, width, 1), width, height, 1, width);
+  return counts.map((count) => (count > half ? 1 : 0));
+}
+
+/** Fills holes of 0 (4-connected, not touching the picture's edge) smaller than `least` pixels. */
+export function fillHoles(mask: Uint8Array<ArrayBuffer>, width: number, height: number, least: number) {
+  const holes = components(mask, width, height, 0);
+  return mask.map((value, i) => {
     const label = holes.labels[i]!;
-    if (out[i] === 0 && !holes.onEdge[label] && holes.areas[label]! < limits.minHole) out[i] = 1;
-  }
-  return out;
+    return value === 1 || (!holes.onEdge[label] && holes.areas[label]! < least) ? 1 : 0;
+  });
 }
 
 /**

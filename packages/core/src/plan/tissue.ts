@@ -1,4 +1,4 @@
-import { blur, close, fillAndDrop } from './morphology.ts';
+import { blur, close, components, fillHoles, smooth } from './morphology.ts';
 
 /** A small picture of a whole slide, at most about a megapixel. */
 export interface Overview {
@@ -24,20 +24,24 @@ export interface TissueMask {
 /** Chosen by eye on H&E, frozen section, lymph node and DAB pictures; saturations are of 255, after white balance. */
 const LIMITS = {
   /** JPEG noise on glass stays below. */
-  minThreshold: 9,
+  minThreshold: 8,
   /** Otsu alone drops pale keratin and loose stroma once dense epithelium is on the slide. */
-  maxThreshold: 20,
+  maxThreshold: 15,
   /** Two classes closer than this are one: an empty slide, or one full of tissue. */
-  minContrast: 9,
-  /** Largest channel below this is no stain: bubbles, carbon, black ink, unscanned black. */
-  minValue: 56,
+  minContrast: 6,
+  /** Black is no stain, nor is dark grey: carbon, rims of bubbles, black ink, unscanned black. */
+  black: 40,
+  darkGrey: { value: 120, chroma: 18 },
   /** Glass: at least this bright in each channel. */
   glass: 195,
   /** Smallest piece of tissue and smallest hole, as part of the picture and in pixels. */
   minPiece: 4e-5,
   minHole: 2e-4,
-  minPixels: 12,
+  minPixels: 24,
   closeRadius: 3,
+  smoothRadius: 2,
+  /** A piece with more than this part in ink colours was drawn. */
+  penShare: 0.6,
 } as const;
 
 /**
@@ -48,15 +52,15 @@ const LIMITS = {
 export function findTissue(overview: Overview): TissueMask {
   const { width, height, unreadable } = overview;
   const rgb = blur(overview.rgb, width, height);
-  const { saturation, stain } = readColours(rgb, glassOf(rgb));
-  const threshold = chooseThreshold(saturation, stain);
+  const { saturation, kind } = readColours(rgb, glassOf(rgb));
+  const threshold = chooseThreshold(saturation, kind);
 
   let data = new Uint8Array(width * height);
   if (threshold !== null) {
-    for (let i = 0; i < data.length; i++) data[i] = stain[i]! && saturation[i]! >= threshold ? 1 : 0;
-    data = close(data, width, height, LIMITS.closeRadius);
-    const area = (part: number) => Math.max(LIMITS.minPixels, part * data.length);
-    data = fillAndDrop(data, width, height, { minPiece: area(LIMITS.minPiece), minHole: area(LIMITS.minHole) });
+    for (let i = 0; i < data.length; i++) data[i] = kind[i] !== BLACK && saturation[i]! >= threshold ? 1 : 0;
+    data = smooth(close(data, width, height, LIMITS.closeRadius), width, height, LIMITS.smoothRadius);
+    data = dropPieces(data, width, height, kind);
+    data = fillHoles(data, width, height, Math.max(LIMITS.minPixels, LIMITS.minHole * data.length));
   }
   let tissue = 0;
   for (let i = 0; i < data.length; i++) {
@@ -64,6 +68,18 @@ export function findTissue(overview: Overview): TissueMask {
     tissue += data[i]!;
   }
   return { width, height, data, threshold, share: data.length ? tissue / data.length : 0 };
+}
+
+/** The mask without small pieces, and without those drawn by a pen, unless all of them are: then that is the stain's colour. */
+function dropPieces(data: Uint8Array<ArrayBuffer>, width: number, height: number, kind: Uint8Array) {
+  const { labels, areas } = components(data, width, height, 1);
+  const ink = new Uint32Array(areas.length);
+  for (let i = 0; i < data.length; i++) if (kind[i] === INK) ink[labels[i]!]!++;
+  const least = Math.max(LIMITS.minPixels, LIMITS.minPiece * data.length);
+  const large = areas.map((area, label) => label > 0 && area >= least);
+  const drawn = areas.map((area, label) => ink[label]! > LIMITS.penShare * area);
+  const allDrawn = large.every((is, label) => !is || drawn[label]);
+  return data.map((_, i) => (large[labels[i]!] && (allDrawn || !drawn[labels[i]!]) ? 1 : 0));
 }
 
 /** Colour of the empty glass: per channel the mode of the bright, nearly grey pixels; white where there are hardly any. */
@@ -86,11 +102,16 @@ function glassOf(rgb: Uint8Array): readonly [number, number, number] {
   return [r!, g!, b!];
 }
 
-/** Saturation after white balance, and whether the colour can be that of a stain (not ink, not black). */
+/** What a colour can be. A stain may have the colour of ink, but no stain is black. */
+const STAIN = 0;
+const INK = 1;
+const BLACK = 2;
+
+/** Saturation after white balance, and the kind of each colour. */
 function readColours(rgb: Uint8Array, glass: readonly [number, number, number]) {
   const pixels = rgb.length / 3;
   const saturation = new Uint8Array(pixels);
-  const stain = new Uint8Array(pixels);
+  const kind = new Uint8Array(pixels);
   const [red, green, blue] = glass.map((channel) =>
     Uint8Array.from({ length: 256 }, (_, v) => Math.min(255, Math.round((v * 255) / channel))),
   ) as [Uint8Array, Uint8Array, Uint8Array];
@@ -101,25 +122,26 @@ function readColours(rgb: Uint8Array, glass: readonly [number, number, number]) 
     const max = Math.max(r, g, b);
     const min = Math.min(r, g, b);
     saturation[p] = max === 0 ? 0 : (255 * (max - min)) / max;
-    stain[p] = max >= LIMITS.minValue && !isInk(r, g, b) ? 1 : 0;
+    const black = max < LIMITS.black || (max < LIMITS.darkGrey.value && max - min < LIMITS.darkGrey.chroma);
+    kind[p] = black ? BLACK : isInk(r, g, b) ? INK : STAIN;
   }
-  return { saturation, stain };
+  return { saturation, kind };
 }
 
 /**
- * Pen colours no stain has: green more than anything else; blue without the red part of haematoxylin; red without the blue part
- * of eosin and blood. Only vivid ones: a pale trace is left to the eye.
+ * Vivid green; blue with less red than green; red with hardly any green and blue. Trichrome, Luxol fast blue and pools of blood have
+ * such colours too, which is why a pixel alone decides nothing: see `dropPieces`.
  */
 function isInk(r: number, g: number, b: number): boolean {
-  if (g > r + 24 && g > b + 8) return true;
-  if (b > 1.9 * r && b > r + 70 && g > r) return true;
-  return r > 150 && g < 0.35 * r && b < 0.4 * r;
+  if (g >= r && g >= b) return r < 0.6 * g && b < 0.95 * g;
+  if (b >= r) return r < 0.55 * b && g > r;
+  return r > 150 && g < 0.3 * r && b < 0.35 * r;
 }
 
 /** The saturation from which a pixel is tissue; null where nothing is. */
-function chooseThreshold(saturation: Uint8Array, stain: Uint8Array): number | null {
+function chooseThreshold(saturation: Uint8Array, kind: Uint8Array): number | null {
   const histogram = new Float64Array(256);
-  for (let i = 0; i < saturation.length; i++) if (stain[i]) histogram[saturation[i]!]!++;
+  for (let i = 0; i < saturation.length; i++) if (kind[i] !== BLACK) histogram[saturation[i]!]!++;
   const { threshold, low, high } = otsu(histogram);
   if (high < LIMITS.minThreshold) return null;
   if (high - low < LIMITS.minContrast) return low >= LIMITS.maxThreshold ? LIMITS.minThreshold : null;
