@@ -1,8 +1,8 @@
+import type { Filter } from '../slide/resample.ts';
 import type { MppReading } from '../slide/slide.ts';
 import type { BasePx, LevelPx, Mpp, TilePx } from '../units.ts';
 
-/** Resampling filters, by PIL's names and arithmetic. */
-export type Filter = 'box' | 'bilinear' | 'bicubic';
+export type { Filter };
 
 /** Everything that decides a vector. Hashed in canonical JSON: the recipe id. Two equal recipes give equal vectors. */
 export interface Recipe {

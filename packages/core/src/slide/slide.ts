@@ -32,6 +32,11 @@ export type BlockCodec =
     }
   | { readonly kind: 'raw' | 'deflate' | 'lzw'; readonly predictor: 1 | 2 };
 
+export interface BlockIndex {
+  /** Bytes of block (column, row) as the file states them, unchecked; null where a sparse file stores none. */
+  range(column: number, row: number): ByteRange | null;
+}
+
 /**
  * An open whole-slide image: metadata in memory, pixels as compressed blocks behind byte ranges. It decodes nothing.
  * Label and macro pictures are not levels and are never read.
@@ -47,7 +52,7 @@ export interface Slide {
   readonly mpp: MppReading | null;
   readonly objectivePower: number | null;
   codec(level: number): BlockCodec;
-  /** Bytes of block (column, row) of a level; null where a sparse file stores none. */
-  block(level: number, column: number, row: number): ByteRange | null;
+  /** Where the blocks of a level lie. Read at the first call (megabytes for a large level), then kept. */
+  blocks(level: number, signal?: AbortSignal): Promise<BlockIndex>;
   close(): Promise<void>;
 }

@@ -17,7 +17,8 @@ export interface ByteSource {
   readonly contentId: string;
   /**
    * The bytes of each range, in the order asked. Every returned array has exactly the length asked for: a range that
-   * leaves the object is `slide-truncated`, a failed read `slide-unreadable` (retry helps).
+   * leaves the object is `slide-truncated`, a failed read `slide-unreadable` (retry helps). The arrays are the caller's own:
+   * none shares its memory with another one or with a cache.
    */
   read(ranges: readonly ByteRange[], signal?: AbortSignal): Promise<Uint8Array[]>;
   close(): Promise<void>;

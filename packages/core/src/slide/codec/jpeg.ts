@@ -1,0 +1,127 @@
+import { NightshiftError } from '../../errors.ts';
+import { loadWasmJpeg } from './jpeg-wasm.ts';
+import { isComplete, readFrame } from './markers.ts';
+import { loadTurboJpeg } from './turbojpeg.ts';
+
+/** A JPEG library. Decoders agree on every pixel of a full-size decode. */
+export interface JpegDecoder {
+  readonly name: 'native' | 'wasm';
+  /**
+   * Decodes into `out`, RGB, `pitch` bytes a row; null, or the reason where anything was wrong with the data, a warning of
+   * libjpeg included: then `out` may hold parts of a picture.
+   */
+  decode(jpeg: Uint8Array, width: number, height: number, out: Uint8Array, pitch: number): string | null;
+  /** True where a `width` and `height` of a half, a quarter or an eighth (rounded up) decode to that size in the DCT. */
+  readonly scales: boolean;
+}
+
+export type JpegChoice = 'auto' | 'native' | 'wasm';
+
+/** The native library, or the wasm one where there is none; `auto` asks the environment (NIGHTSHIFT_JPEG=native|wasm). */
+export async function loadJpeg(choice: JpegChoice): Promise<JpegDecoder> {
+  if (choice === 'auto') {
+    const wish = process.env.NIGHTSHIFT_JPEG ?? '';
+    if (wish !== '' && wish !== 'native' && wish !== 'wasm') {
+      throw new NightshiftError('usage', `NIGHTSHIFT_JPEG is "${wish}"; it can be native or wasm`);
+    }
+    if (wish !== '') return loadJpeg(wish);
+  }
+  const native = choice === 'wasm' ? null : loadTurboJpeg();
+  if (native === null && choice === 'native') {
+    throw new NightshiftError('slide-unsupported', 'no libturbojpeg can be loaded on this machine', {
+      next: 'Install libturbojpeg, or unset NIGHTSHIFT_JPEG to use the slower built-in decoder.',
+    });
+  }
+  return native ?? loadWasmJpeg();
+}
+
+/** What a block must be: its size, and the part of it that lies on the slide (smaller at the right and bottom edge). */
+export interface BlockShape {
+  readonly width: number;
+  readonly height: number;
+  readonly usedWidth: number;
+  readonly usedHeight: number;
+}
+
+/** Pixels of a block per pixel that comes out, along each side. */
+export type DctScale = 1 | 2 | 4 | 8;
+
+export class JpegBlocks {
+  readonly decoder: JpegDecoder;
+  #joined = new Uint8Array(1 << 18);
+  #prefix: Uint8Array | null = null;
+  #full = new Uint8Array(0);
+
+  constructor(decoder: JpegDecoder) {
+    this.decoder = decoder;
+  }
+
+  /**
+   * Decodes one block into `out`: uint8 RGB, `ceil(width / scale)` pixels a row. Writers pad the blocks at the edge or
+   * store them clipped; of a clipped one only the clipped part is written. `tile-truncated`, `tile-corrupt` or
+   * `tile-size-mismatch`, then the content of `out` is undefined.
+   */
+  decode(block: Uint8Array, prefix: Uint8Array, shape: BlockShape, out: Uint8Array, scale: DctScale = 1): void {
+    const frame = readFrame(block);
+    const { width, height } = frame;
+    const full = width === shape.width && height === shape.height;
+    const clipped = width === shape.usedWidth && height === shape.usedHeight;
+    if (!full && !clipped) {
+      throw new NightshiftError(
+        'tile-size-mismatch',
+        `the tile is ${width} x ${height} px where the slide declares ${shape.width} x ${shape.height}`,
+        { data: { width, height } },
+      );
+    }
+    if (frame.components !== 3 || frame.precision !== 8 || frame.process > 2) {
+      const { components, precision, process } = frame;
+      const what = `${components} components of ${precision} bits, process ${process}`;
+      throw new NightshiftError('tile-corrupt', `the tile is no 8-bit RGB JPEG (${what})`);
+    }
+    const jpeg = this.#join(prefix, block);
+    const pitch = 3 * Math.ceil(shape.width / scale);
+    const reason =
+      scale === 1 || this.decoder.scales
+        ? this.decoder.decode(jpeg, Math.ceil(width / scale), Math.ceil(height / scale), out, pitch)
+        : this.#decodeAndReduce(jpeg, width, height, out, pitch, scale);
+    if (reason === null) return;
+    if (isComplete(block)) throw new NightshiftError('tile-corrupt', `the tile cannot be decoded: ${reason}`);
+    throw new NightshiftError('tile-truncated', `the tile's data ends early, after ${block.length} bytes`);
+  }
+
+  /** The block with `prefix` in place of its SOI. The prefix stays in the buffer from block to block. */
+  #join(prefix: Uint8Array, block: Uint8Array): Uint8Array {
+    const length = prefix.length + block.length - 2;
+    if (length > this.#joined.length) {
+      this.#joined = new Uint8Array(2 * length);
+      this.#prefix = null;
+    }
+    if (this.#prefix !== prefix) this.#joined.set(prefix);
+    this.#prefix = prefix;
+    this.#joined.set(block.subarray(2), prefix.length);
+    return this.#joined.subarray(0, length);
+  }
+
+  /** Where the library cannot scale: box average of the full picture, close to the scaled DCT but not equal to it. */
+  #decodeAndReduce(jpeg: Uint8Array, width: number, height: number, out: Uint8Array, pitch: number, scale: number) {
+    if (this.#full.length < 3 * width * height) this.#full = new Uint8Array(3 * width * height);
+    const full = this.#full;
+    const reason = this.decoder.decode(jpeg, width, height, full, 3 * width);
+    if (reason !== null) return reason;
+    for (let y = 0; y * scale < height; y++) {
+      const bottom = Math.min(height, (y + 1) * scale);
+      for (let x = 0; x * scale < width; x++) {
+        const right = Math.min(width, (x + 1) * scale);
+        const area = (bottom - y * scale) * (right - x * scale);
+        for (let c = 0; c < 3; c++) {
+          let sum = 0;
+          for (let v = y * scale; v < bottom; v++) {
+            for (let u = x * scale; u < right; u++) sum += full[3 * (v * width + u) + c]!;
+          }
+          out[y * pitch + 3 * x + c] = Math.round(sum / area);
+        }
+      }
+    }
+    return null;
+  }
+}

@@ -1,0 +1,245 @@
+import { type ErrorRecord, NightshiftError, toErrorRecord } from '../errors.ts';
+import { type DctScale, JpegBlocks, type JpegChoice, loadJpeg } from './codec/jpeg.ts';
+import { type Filter, type Fit, fitTile, type Rgb, resize } from './resample.ts';
+import type { BlockCodec } from './slide.ts';
+
+/** Compressed blocks as they were read: block i is `length[i]` bytes of `reads[read[i]]` from `offset[i]`. */
+export interface CompressedBlocks {
+  readonly reads: readonly Uint8Array[];
+  readonly read: Int32Array;
+  readonly offset: Float64Array;
+  readonly length: Int32Array;
+  /** Part of block i that lies on the slide, px. */
+  readonly usedWidth: Int32Array;
+  readonly usedHeight: Int32Array;
+}
+
+/** Decoded blocks in shared memory: slot i is uint8 RGB [height, width, 3] from byte `i * width * height * 3`. */
+export interface BlockStore {
+  readonly memory: SharedArrayBuffer;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Decodes blocks, each into its slot. */
+export interface BlocksTask {
+  readonly codec: BlockCodec;
+  readonly compressed: CompressedBlocks;
+  readonly store: BlockStore;
+  readonly slots: Int32Array;
+}
+
+export interface BlockFailure {
+  /** Index into the task's blocks. */
+  readonly index: number;
+  readonly error: ErrorRecord;
+}
+
+/** Cuts rectangles out of decoded blocks, and resamples them. */
+export interface TilesTask {
+  readonly store: BlockStore;
+  readonly width: number;
+  readonly height: number;
+  /** Resampled to `px` square after the cut; null: as cut. */
+  readonly resample: { readonly px: number; readonly filter: Filter } | null;
+  readonly fit: Fit | null;
+  readonly x: Int32Array;
+  readonly y: Int32Array;
+  /** The slots under each tile in turn, row by row; -1 for the first one of a tile that cannot be had and stays 0. */
+  readonly slots: Int32Array;
+}
+
+/** Box-averages blocks: sums over bins of `bin` px (after the DCT scaling) that are aligned to the level's origin. */
+export interface BinsTask {
+  readonly codec: BlockCodec;
+  readonly compressed: CompressedBlocks;
+  readonly width: number;
+  readonly height: number;
+  readonly columns: Int32Array;
+  readonly rows: Int32Array;
+  readonly scale: DctScale;
+  readonly bin: number;
+}
+
+/** Every task of a decode worker: what goes in and what comes out. All of it is plain data and crosses threads. */
+export interface Tasks {
+  blocks: { task: BlocksTask; result: { readonly failures: readonly BlockFailure[]; readonly seconds: number } };
+  tiles: { task: TilesTask; result: { readonly pixels: Uint8Array } };
+  bins: {
+    task: BinsTask;
+    /** Per block the sums of its bins, row by row: r, g, b, pixels; null where it cannot be decoded. */
+    result: {
+      readonly sums: readonly (Uint32Array | null)[];
+      readonly failures: readonly BlockFailure[];
+      readonly seconds: number;
+    };
+  };
+}
+
+export type TaskKind = keyof Tasks;
+export type Task<K extends TaskKind> = Tasks[K]['task'];
+export type TaskResult<K extends TaskKind> = Tasks[K]['result'];
+
+export type TaskRunner = { readonly [K in TaskKind]: (task: Task<K>) => TaskResult<K> };
+
+/** The tasks over one JPEG library. Runs in a decode worker; holds no state between tasks but buffers. */
+export async function createTaskRunner(jpeg: JpegChoice): Promise<TaskRunner> {
+  const jpegBlocks = new JpegBlocks(await loadJpeg(jpeg));
+
+  function decode(task: BlocksTask | BinsTask, size: BlockSize, i: number, out: Uint8Array, scale: DctScale): void {
+    const { codec, compressed } = task;
+    if (codec.kind !== 'jpeg') throw new NightshiftError('tile-corrupt', `no decoder for ${codec.kind}`);
+    const at = compressed.offset[i]!;
+    const bytes = compressed.reads[compressed.read[i]!]!.subarray(at, at + compressed.length[i]!);
+    const shape = { ...size, usedWidth: compressed.usedWidth[i]!, usedHeight: compressed.usedHeight[i]! };
+    jpegBlocks.decode(bytes, codec.prefix, shape, out, scale);
+  }
+
+  return {
+    blocks(task) {
+      const started = performance.now();
+      const { memory, width, height } = task.store;
+      const bytes = 3 * width * height;
+      const failures: BlockFailure[] = [];
+      for (let i = 0; i < task.slots.length; i++) {
+        try {
+          decode(task, { width, height }, i, new Uint8Array(memory, task.slots[i]! * bytes, bytes), 1);
+        } catch (error) {
+          failures.push({ index: i, error: toErrorRecord(error) });
+        }
+      }
+      return { failures, seconds: (performance.now() - started) / 1_000 };
+    },
+
+    tiles: cutTiles,
+
+    bins(task) {
+      const started = performance.now();
+      const { width, height, scale, bin } = task;
+      const pixels = new Uint8Array(3 * Math.ceil(width / scale) * Math.ceil(height / scale));
+      const failures: BlockFailure[] = [];
+      const sums: (Uint32Array | null)[] = [];
+      for (let i = 0; i < task.columns.length; i++) {
+        try {
+          decode(task, { width, height }, i, pixels, scale);
+          const used = {
+            width: Math.ceil(task.compressed.usedWidth[i]! / scale),
+            height: Math.ceil(task.compressed.usedHeight[i]! / scale),
+          };
+          const origin = { x: (task.columns[i]! * width) / scale, y: (task.rows[i]! * height) / scale };
+          sums.push(sumBins(pixels, Math.ceil(width / scale), used, origin, bin));
+        } catch (error) {
+          failures.push({ index: i, error: toErrorRecord(error) });
+          sums.push(null);
+        }
+      }
+      return { sums, failures, seconds: (performance.now() - started) / 1_000 };
+    },
+  };
+}
+
+interface BlockSize {
+  readonly width: number;
+  readonly height: number;
+}
+
+function cutTiles(task: TilesTask): TaskResult<'tiles'> {
+  const { width, height, resample, fit, x, y, slots } = task;
+  const side = fit?.crop ?? resample?.px;
+  const bytes = side === undefined ? 3 * width * height : 3 * side * side;
+  const pixels = new Uint8Array(bytes * x.length);
+  const direct = resample === null && fit === null;
+  const cut = direct ? pixels : new Uint8Array(3 * width * height);
+  for (let i = 0, at = 0; i < x.length; i++) {
+    const rest = slots.subarray(at);
+    at += blocksUnder(task.store, x[i]!, y[i]!, width, height);
+    if (rest[0] === -1) continue;
+    cutTile(task.store, rest, x[i]!, y[i]!, width, height, cut, direct ? i * bytes : 0);
+    if (direct) continue;
+    let image: Rgb = { width, height, data: cut };
+    if (resample !== null) image = resize(image, resample.px, resample.px, resample.filter);
+    if (fit !== null) image = fitTile(image, fit);
+    pixels.set(image.data, i * bytes);
+  }
+  return { pixels };
+}
+
+function blocksUnder(store: BlockSize, x: number, y: number, width: number, height: number): number {
+  const columns = Math.floor((x + width - 1) / store.width) - Math.floor(x / store.width) + 1;
+  const rows = Math.floor((y + height - 1) / store.height) - Math.floor(y / store.height) + 1;
+  return columns * rows;
+}
+
+/** Copies a rectangle at (x, y) of the level to `out` from byte `to`, block by block, row by row. */
+function cutTile(
+  store: BlockStore,
+  slots: Int32Array,
+  x: number,
+  y: number,
+  width: number,
+  height: number,
+  out: Uint8Array,
+  to: number,
+): void {
+  const { width: blockWidth, height: blockHeight } = store;
+  let next = 0;
+  for (let top = y; top < y + height; ) {
+    const bottom = Math.min(y + height, (Math.floor(top / blockHeight) + 1) * blockHeight);
+    for (let left = x; left < x + width; ) {
+      const right = Math.min(x + width, (Math.floor(left / blockWidth) + 1) * blockWidth);
+      const block = new Uint8Array(
+        store.memory,
+        slots[next++]! * 3 * blockWidth * blockHeight,
+        3 * blockWidth * blockHeight,
+      );
+      const bytes = 3 * (right - left);
+      let from = 3 * ((top % blockHeight) * blockWidth + (left % blockWidth));
+      let at = to + 3 * ((top - y) * width + (left - x));
+      for (let row = top; row < bottom; row++) {
+        out.set(block.subarray(from, from + bytes), at);
+        from += 3 * blockWidth;
+        at += 3 * width;
+      }
+      left = right;
+    }
+    top = bottom;
+  }
+}
+
+/** Sums of the used part of a block over the bins that it touches. */
+function sumBins(
+  pixels: Uint8Array,
+  rowPixels: number,
+  used: BlockSize,
+  origin: { readonly x: number; readonly y: number },
+  bin: number,
+): Uint32Array {
+  const firstX = Math.floor(origin.x / bin);
+  const firstY = Math.floor(origin.y / bin);
+  const binsX = Math.floor((origin.x + used.width - 1) / bin) - firstX + 1;
+  const binsY = Math.floor((origin.y + used.height - 1) / bin) - firstY + 1;
+  const sums = new Uint32Array(4 * binsX * binsY);
+  for (let y = 0; y < used.height; y++) {
+    const row = 4 * binsX * (Math.floor((origin.y + y) / bin) - firstY);
+    let p = 3 * y * rowPixels;
+    for (let x = 0; x < used.width; ) {
+      const column = Math.floor((origin.x + x) / bin) - firstX;
+      const end = Math.min(used.width, (firstX + column + 1) * bin - origin.x);
+      let r = 0;
+      let g = 0;
+      let b = 0;
+      const count = end - x;
+      for (; x < end; x++, p += 3) {
+        r += pixels[p]!;
+        g += pixels[p + 1]!;
+        b += pixels[p + 2]!;
+      }
+      const s = row + 4 * column;
+      sums[s] = sums[s]! + r;
+      sums[s + 1] = sums[s + 1]! + g;
+      sums[s + 2] = sums[s + 2]! + b;
+      sums[s + 3] = sums[s + 3]! + count;
+    }
+  }
+  return sums;
+}

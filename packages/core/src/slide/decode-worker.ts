@@ -1,0 +1,27 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { toErrorRecord } from '../errors.ts';
+import type { JpegChoice } from './codec/jpeg.ts';
+import type { ThreadMessage } from './decode-pool.ts';
+import { createTaskRunner, type Task, type TaskKind, type TaskResult, type TaskRunner } from './decode-tasks.ts';
+
+/** Body of a thread of the decode pool. It gets compressed bytes and gives pixels; it opens nothing and holds no credentials. */
+const port = parentPort!;
+const post = (message: ThreadMessage, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
+
+try {
+  serve(await createTaskRunner((workerData as { readonly jpeg: JpegChoice }).jpeg));
+} catch (error) {
+  post({ type: 'fatal', error: toErrorRecord(error) });
+}
+
+function serve(runner: TaskRunner): void {
+  port.on('message', ({ kind, task }: { kind: TaskKind; task: Task<TaskKind> }) => {
+    try {
+      const result = (runner[kind] as (task: Task<TaskKind>) => TaskResult<TaskKind>)(task);
+      post({ type: 'done', result }, 'pixels' in result ? [result.pixels.buffer as ArrayBuffer] : []);
+    } catch (error) {
+      post({ type: 'failed', error: toErrorRecord(error) });
+    }
+  });
+  post({ type: 'ready' });
+}

@@ -1,0 +1,39 @@
+import { NightshiftError } from '../errors.ts';
+import { cached } from '../source/ranges.ts';
+import type { ByteSource } from '../source/source.ts';
+import type { Slide } from './slide.ts';
+import { openTiff } from './tiff/slide.ts';
+
+/**
+ * Opens a whole-slide image: reads its structure, no pixels. The slide owns the source, which is closed where opening
+ * fails. Errors: `slide-not-a-slide`, `slide-truncated`, `slide-corrupt`, `slide-limits`, `slide-unsupported`, and those
+ * of the source.
+ */
+export async function openSlide(source: ByteSource): Promise<Slide> {
+  try {
+    return await open(source, cached(source));
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+}
+
+async function open(source: ByteSource, headers: ByteSource): Promise<Slide> {
+  const slide = await openTiff(source, headers);
+  if (slide !== null) return slide;
+  const [head] = await headers.read([{ offset: 0, length: Math.min(source.size, 132) }]);
+  const text = Buffer.from(head!).toString('latin1');
+  if (text.slice(128) === 'DICM') {
+    throw new NightshiftError('slide-unsupported', `${source.uri} is DICOM, which cannot be read yet`);
+  }
+  const what = source.size === 0 ? 'is empty' : (OTHERS.find(([start]) => text.startsWith(start))?.[1] ?? 'is no TIFF');
+  throw new NightshiftError('slide-not-a-slide', `${source.uri} ${what}`);
+}
+
+const OTHERS: readonly (readonly [string, string])[] = [
+  ['\x89PNG', 'is a PNG picture'],
+  ['\xff\xd8\xff', 'is a JPEG picture'],
+  ['%PDF', 'is a PDF document'],
+  ['PK\x03\x04', 'is a zip archive'],
+  ['\x1f\x8b', 'is gzip data'],
+];
