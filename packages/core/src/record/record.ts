@@ -2,31 +2,17 @@ import { z } from 'zod';
 import { type ErrorRecord, NightshiftError } from '../errors.ts';
 import { parsePlan } from '../plan/make-plan.ts';
 import type { Plan, Recipe, Shard, SlideRef } from '../plan/plan.ts';
-import { canonicalJson } from '../plan/recipe.ts';
-import { encodeTiles, openTiles, type TileRows } from './arrow.ts';
+import type { TileRows } from './arrow.ts';
 import type { Blobs } from './blobs.ts';
-import { inPlanOrder, planCheck } from './plan-check.ts';
+import { decodeText, encodeJson, keys, LAYOUT } from './layout.ts';
+import { type EmbeddedTiles, joinedFile, tileFile } from './publish.ts';
 import { parse, parseRun, parseSlideRef, type RunFile } from './run.ts';
-import { fromMetadata, infoOf, rowsOf, type TileFailure, type TileFileInfo, toMetadata } from './tile-file.ts';
-
-/** The layout that this version reads and writes. */
-const LAYOUT = 1;
+import { openTileFile, type TileFailure, type TileFile } from './tile-file.ts';
 
 /** What went wrong with a slide: the slide as a whole, or single tiles of it. */
 export interface SlideFailures {
   readonly slide: ErrorRecord | null;
   readonly tiles: readonly TileFailure[];
-}
-
-/** An open slide or shard file. */
-export interface TileFile {
-  readonly info: TileFileInfo;
-  readonly dims: number;
-  /** Rows that the file says it holds. */
-  readonly rows: number;
-  /** In plan order, one record batch in memory at a time: as many rows as the shard it came from. */
-  batches(): AsyncGenerator<TileRows>;
-  close(): Promise<void>;
 }
 
 /**
@@ -69,11 +55,7 @@ export interface Record {
    * the shards. May be repeated: what an interrupted call left undone is done.
    * @throws `record-corrupt` when shards are missing, damaged or do not fit the plan
    */
-  publishSlide(
-    recipe: Recipe,
-    plan: Plan,
-    whole?: { readonly rows: TileRows; readonly failures: readonly TileFailure[] },
-  ): Promise<'written' | 'exists'>;
+  publishSlide(recipe: Recipe, plan: Plan, whole?: EmbeddedTiles): Promise<'written' | 'exists'>;
   hasSlide(recipe: string, slide: string): Promise<boolean>;
   /** Keys of the slides that have a slide file, sorted. */
   listSlides(recipe: string): AsyncGenerator<string>;
@@ -87,27 +69,6 @@ export interface Record {
   putQc(recipe: string, slide: string, jpeg: Uint8Array): Promise<void>;
 }
 
-/** Keys of the layout. */
-export const keys = {
-  layout: 'nightshift.json',
-  run: (id: string) => `runs/${id}.json`,
-  runSlides: (id: string) => `runs/${id}.slides.jsonl`,
-  plan: (recipe: string, slide: string) => `${recipe}/plans/${slide}.json`,
-  /** The plan's tissue outline by itself, as QuPath opens it. */
-  outline: (recipe: string, slide: string) => `${recipe}/plans/${slide}.geojson`,
-  shards: (recipe: string, slide: string) => `${recipe}/shards/${slide}/`,
-  /** Padded, so that a listing is in order. */
-  shard: (recipe: string, slide: string, index: number) =>
-    `${recipe}/shards/${slide}/${String(index).padStart(5, '0')}.arrow`,
-  slides: (recipe: string) => `${recipe}/slides/`,
-  slide: (recipe: string, slide: string) => `${recipe}/slides/${slide}.arrow`,
-  failures: (recipe: string, slide: string) => `${recipe}/failures/${slide}.json`,
-  qc: (recipe: string, slide: string) => `${recipe}/qc/${slide}.jpg`,
-};
-
-const json = (value: unknown): Uint8Array => new TextEncoder().encode(`${canonicalJson(value)}\n`);
-const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
-
 const failuresSchema = z.object({
   slide: z.custom<ErrorRecord>().nullable(),
   tiles: z.array(z.object({ x: z.int(), y: z.int(), error: z.custom<ErrorRecord>() })),
@@ -120,11 +81,11 @@ const failuresSchema = z.object({
 export async function openRecord(blobs: Blobs, options: { readonly create?: boolean } = {}): Promise<Record> {
   if (options.create) {
     await blobs.probe();
-    await blobs.putIfAbsent(keys.layout, json({ layout: LAYOUT }));
+    await blobs.putIfAbsent(keys.layout, encodeJson({ layout: LAYOUT }));
   }
   const found = await blobs.get(keys.layout);
   if (!found) throw new NightshiftError('record-not-found', `${blobs.uri} holds no record (no ${keys.layout})`);
-  const { layout } = parse(z.object({ layout: z.number() }), decode(found), keys.layout);
+  const { layout } = parse(z.object({ layout: z.number() }), decodeText(found), keys.layout);
   if (layout !== LAYOUT) {
     throw new NightshiftError(
       'record-layout',
@@ -137,20 +98,7 @@ export async function openRecord(blobs: Blobs, options: { readonly create?: bool
 function recordOver(blobs: Blobs): Record {
   async function text(key: string): Promise<string | null> {
     const found = await blobs.get(key);
-    return found ? decode(found) : null;
-  }
-
-  async function readTiles(key: string): Promise<TileFile | null> {
-    const source = await blobs.open(key);
-    if (!source) return null;
-    const { dims, metadata, batches, close } = await openTiles(source);
-    try {
-      const info = fromMetadata(metadata, key);
-      return { info, dims, rows: rowsOf(info), batches, close };
-    } catch (error) {
-      await close();
-      throw error;
-    }
+    return found ? decodeText(found) : null;
   }
 
   async function listShards(recipe: string, slide: string): Promise<{ index: number; key: string; size: number }[]> {
@@ -164,67 +112,28 @@ function recordOver(blobs: Blobs): Record {
 
   async function putFailures(recipe: string, slide: string, failures: SlideFailures): Promise<void> {
     const key = keys.failures(recipe, slide);
-    if (failures.slide || failures.tiles.length > 0) await blobs.put(key, json({ version: 1, ...failures }));
-    else await blobs.delete(key);
+    if (!failures.slide && failures.tiles.length === 0) return blobs.delete(key);
+    const body = encodeJson({ version: 1, ...failures });
+    const present = await blobs.get(key);
+    if (!present || Buffer.compare(present, body) !== 0) await blobs.put(key, body);
   }
 
-  /** Opens the shards of a plan one after the other: what they say of themselves. Only footers are read. */
-  async function shardInfos(plan: Plan): Promise<{ key: string; info: TileFileInfo }[]> {
-    const found: { key: string; info: TileFileInfo }[] = [];
-    let end = 0;
-    for (const { key } of await listShards(plan.recipe, plan.slide.key)) {
-      const file = await readTiles(key);
-      if (!file) throw new NightshiftError('record-corrupt', `${key} vanished while its slide was joined`);
-      await file.close();
-      const { shard, slide, recipeId } = file.info;
-      if (recipeId !== plan.recipe || slide.key !== plan.slide.key || shard?.from !== end) {
-        const what = `tiles ${shard?.from} to ${shard?.to} of ${slide.key}, recipe ${recipeId}`;
-        throw new NightshiftError('record-corrupt', `${key} holds ${what}; expected tiles from ${end} of the plan`);
-      }
-      end = shard.to;
-      found.push({ key, info: file.info });
-    }
-    if (end !== plan.x.length) {
-      const what = `the shards of ${plan.slide.key} cover ${end} of ${plan.x.length} tiles`;
-      throw new NightshiftError('record-corrupt', what, { next: 'Run the same command: it makes the missing ones.' });
-    }
-    return found;
-  }
-
-  async function* joined(plan: Plan, shards: readonly { key: string; info: TileFileInfo }[]): AsyncGenerator<TileRows> {
-    for (const { key, info } of shards) {
-      const wrong = (what: string) => new NightshiftError('record-corrupt', `${key}: ${what}`);
-      const file = await readTiles(key);
-      if (!file) throw wrong('vanished while its slide was joined');
-      try {
-        const check = planCheck(plan, info.shard!, info.failures, wrong);
-        for await (const rows of file.batches()) {
-          check.rows(rows, file.dims);
-          yield rows;
-        }
-        check.end();
-      } finally {
-        await file.close();
-      }
-    }
-  }
-
-  async function publish(
-    recipe: Recipe,
-    plan: Plan,
-    whole: { readonly rows: TileRows; readonly failures: readonly TileFailure[] } | undefined,
-  ): Promise<'written' | 'exists'> {
-    const shards = whole ? [] : await shardInfos(plan);
-    const failures = shards.flatMap((shard) => shard.info.failures);
-    const info = whole ? checked(recipe, plan, null, whole.rows, whole.failures) : infoOf(recipe, plan, null, failures);
-    const batches = whole ? [whole.rows] : joined(plan, shards);
-    const file = encodeTiles(recipe.model.dims, toMetadata(info), batches);
-    return blobs.putIfAbsent(keys.slide(plan.recipe, plan.slide.key), file);
+  async function publish(recipe: Recipe, plan: Plan, whole?: EmbeddedTiles): Promise<'written' | 'exists'> {
+    const shards = whole ? [] : await listShards(plan.recipe, plan.slide.key);
+    const body = whole
+      ? tileFile(recipe, plan, null, whole)
+      : await joinedFile(
+          blobs,
+          recipe,
+          plan,
+          shards.map(({ key }) => key),
+        );
+    return blobs.putIfAbsent(keys.slide(plan.recipe, plan.slide.key), body);
   }
 
   /** The ledger says what the published file says, and no shard is left: also after another process won, or died half way. */
   async function settle(recipe: string, slide: string): Promise<void> {
-    const file = await readTiles(keys.slide(recipe, slide));
+    const file = await openTileFile(blobs, keys.slide(recipe, slide));
     if (!file) throw new NightshiftError('record-corrupt', `${keys.slide(recipe, slide)} vanished`);
     await file.close();
     await putFailures(recipe, slide, { slide: null, tiles: file.info.failures });
@@ -237,10 +146,10 @@ function recordOver(blobs: Blobs): Record {
 
     async putRun(run, slides) {
       const lines = function* () {
-        for (const slide of slides) yield json(slide);
+        for (const slide of slides) yield encodeJson(slide);
       };
       await blobs.putIfAbsent(keys.runSlides(run.id), streamOf(lines()));
-      await blobs.put(keys.run(run.id), json(run));
+      await blobs.put(keys.run(run.id), encodeJson(run));
     },
 
     async getRun(id) {
@@ -274,9 +183,9 @@ function recordOver(blobs: Blobs): Record {
 
     async putPlan(plan) {
       const slide = plan.slide.key;
-      const written = await blobs.putIfAbsent(keys.plan(plan.recipe, slide), json(plan));
+      const written = await blobs.putIfAbsent(keys.plan(plan.recipe, slide), encodeJson(plan));
       if (written === 'exists') return (await record.getPlan(plan.recipe, slide))!;
-      await blobs.put(keys.outline(plan.recipe, slide), json(plan.outline));
+      await blobs.put(keys.outline(plan.recipe, slide), encodeJson(plan.outline));
       return plan;
     },
 
@@ -287,8 +196,7 @@ function recordOver(blobs: Blobs): Record {
 
     async putShard(recipe, plan, shard, rows, failures) {
       const key = keys.shard(plan.recipe, plan.slide.key, shard.index);
-      const info = checked(recipe, plan, shard, rows, failures);
-      return blobs.putIfAbsent(key, encodeTiles(recipe.model.dims, toMetadata(info), [rows]));
+      return blobs.putIfAbsent(key, tileFile(recipe, plan, shard, { rows, failures }));
     },
 
     listShards,
@@ -321,7 +229,7 @@ function recordOver(blobs: Blobs): Record {
       }
     },
 
-    readSlide: (recipe, slide) => readTiles(keys.slide(recipe, slide)),
+    readSlide: (recipe, slide) => openTileFile(blobs, keys.slide(recipe, slide)),
 
     putFailures: (recipe, slide, failures) => putFailures(recipe, slide.key, failures),
 
@@ -335,23 +243,6 @@ function recordOver(blobs: Blobs): Record {
     putQc: (recipe, slide, jpeg) => blobs.put(keys.qc(recipe, slide), jpeg),
   };
   return record;
-}
-
-/** Metadata of a file to be written, once it is sure that rows and failures are the tiles that it is about. */
-function checked(
-  recipe: Recipe,
-  plan: Plan,
-  shard: Shard | null,
-  rows: TileRows,
-  failures: readonly TileFailure[],
-): TileFileInfo {
-  const range = shard ?? { from: 0, to: plan.x.length };
-  const ordered = inPlanOrder(plan, range, failures);
-  const wrong = (what: string) => new NightshiftError('internal', `rows of ${plan.slide.key}: ${what}`);
-  const check = planCheck(plan, range, ordered, wrong);
-  check.rows(rows, recipe.model.dims);
-  check.end();
-  return infoOf(recipe, plan, shard, ordered);
 }
 
 async function* streamOf(chunks: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {

@@ -4,6 +4,8 @@ import type { Plan, Recipe, Shard, SlideRef } from '../plan/plan.ts';
 import { canonicalJson, recipeSchema } from '../plan/recipe.ts';
 import type { MppReading } from '../slide/slide.ts';
 import { type BasePx, basePx } from '../units.ts';
+import { openTiles, type TileRows } from './arrow.ts';
+import type { Blobs } from './blobs.ts';
 import { parse } from './run.ts';
 
 /** A tile without a vector: its level-0 position and why. */
@@ -33,7 +35,7 @@ export interface TileFileInfo {
 }
 
 /** Rows that a file of this info holds. */
-export function rowsOf({ planned, shard, failures }: TileFileInfo): number {
+function rowsOf({ planned, shard, failures }: TileFileInfo): number {
   return (shard ? shard.to - shard.from : planned) - failures.length;
 }
 
@@ -146,4 +148,29 @@ export function fromMetadata(metadata: ReadonlyMap<string, string>, name: string
       error: { code: code as ErrorCode, message, next: ERROR_CODES[code as ErrorCode]?.next ?? '', data: data ?? {} },
     })),
   };
+}
+
+/** An open slide or shard file. */
+export interface TileFile {
+  readonly info: TileFileInfo;
+  readonly dims: number;
+  /** Rows that the file says it holds. */
+  readonly rows: number;
+  /** In plan order, one record batch in memory at a time: as many rows as the shard it came from. */
+  batches(): AsyncGenerator<TileRows>;
+  close(): Promise<void>;
+}
+
+/** Opens a tile file of the record; null where there is none. @throws `record-corrupt` */
+export async function openTileFile(blobs: Blobs, key: string): Promise<TileFile | null> {
+  const source = await blobs.open(key);
+  if (!source) return null;
+  const { dims, metadata, batches, close } = await openTiles(source);
+  try {
+    const info = fromMetadata(metadata, key);
+    return { info, dims, rows: rowsOf(info), batches, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }

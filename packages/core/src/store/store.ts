@@ -22,11 +22,17 @@ export interface Hit {
 /** A vector index of one recipe. Derived from the record: it can be dropped and rebuilt. */
 export interface VectorStore {
   readonly uri: string;
-  /** Replaces the rows of one slide by these, whole or not at all. Rows arrive in batches so that memory stays flat. */
+  /**
+   * Replaces the rows of one slide by these; none removes it. Whole or not at all, as long as the slide fits one commit of the
+   * driver; a larger one may be seen in part while it is written, and after a kill its `count` tells. Rows arrive in batches so
+   * that memory stays flat. @returns the rows written
+   */
   upsertSlide(slide: string, rows: AsyncIterable<StoreRows>): Promise<number>;
+  /** Rows held of one slide. */
+  count(slide: string): Promise<number>;
   /** Rows held per slide. */
   slides(): Promise<Map<string, number>>;
-  /** Nearest tiles by cosine, best first. `slides` restricts to these keys; `exclude` leaves one tile out. */
+  /** Nearest tiles by cosine, best first. `slides` restricts to these keys. */
   search(vector: Float32Array, options: { readonly k: number; readonly slides?: readonly string[] }): Promise<Hit[]>;
   /** Compacts, and builds the vector index when the count warrants it. */
   optimize(): Promise<{ readonly rows: number; readonly indexed: boolean }>;

@@ -1,0 +1,26 @@
+import { canonicalJson } from '../plan/recipe.ts';
+
+/** The layout that this version reads and writes. */
+export const LAYOUT = 1;
+
+/** Names in a record. `recipe` is a recipe id, `slide` a slide key. */
+export const keys = {
+  layout: 'nightshift.json',
+  run: (id: string) => `runs/${id}.json`,
+  runSlides: (id: string) => `runs/${id}.slides.jsonl`,
+  plan: (recipe: string, slide: string) => `${recipe}/plans/${slide}.json`,
+  /** The plan's tissue outline by itself, as QuPath opens it. */
+  outline: (recipe: string, slide: string) => `${recipe}/plans/${slide}.geojson`,
+  shards: (recipe: string, slide: string) => `${recipe}/shards/${slide}/`,
+  /** Padded, so that a listing is in order. */
+  shard: (recipe: string, slide: string, index: number) =>
+    `${recipe}/shards/${slide}/${String(index).padStart(5, '0')}.arrow`,
+  slides: (recipe: string) => `${recipe}/slides/`,
+  slide: (recipe: string, slide: string) => `${recipe}/slides/${slide}.arrow`,
+  failures: (recipe: string, slide: string) => `${recipe}/failures/${slide}.json`,
+  qc: (recipe: string, slide: string) => `${recipe}/qc/${slide}.jpg`,
+};
+
+/** Canonical, with a newline: the same value gives the same file, and a line of a JSONL file. */
+export const encodeJson = (value: unknown): Uint8Array => new TextEncoder().encode(`${canonicalJson(value)}\n`);
+export const decodeText = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);

@@ -1,0 +1,97 @@
+import { NightshiftError } from '../errors.ts';
+import type { Plan, Recipe, Shard } from '../plan/plan.ts';
+import { encodeTiles, type TileRows } from './arrow.ts';
+import type { Blobs } from './blobs.ts';
+import { inPlanOrder, planCheck } from './plan-check.ts';
+import { infoOf, openTileFile, type TileFailure, type TileFileInfo, toMetadata } from './tile-file.ts';
+
+/** What a range of a plan came to: vectors of the tiles that have one, in plan order, and why the others have none. */
+export interface EmbeddedTiles {
+  readonly rows: TileRows;
+  readonly failures: readonly TileFailure[];
+}
+
+/**
+ * The bytes of a shard file, or with `shard` null of a whole slide file.
+ * @throws before any byte: `internal` when these are not exactly the tiles of the range, `vector-not-finite`
+ */
+export function tileFile(
+  recipe: Recipe,
+  plan: Plan,
+  shard: Shard | null,
+  { rows, failures }: EmbeddedTiles,
+): AsyncGenerator<Uint8Array> {
+  const range = shard ?? { from: 0, to: plan.x.length };
+  const ordered = inPlanOrder(plan, range, failures);
+  const wrong = (what: string) => new NightshiftError('internal', `rows of ${plan.slide.key}: ${what}`);
+  const check = planCheck(plan, range, ordered, wrong);
+  check.rows(rows, recipe.model.dims);
+  check.end();
+  return encodeTiles(recipe.model.dims, toMetadata(infoOf(recipe, plan, shard, ordered)), [rows]);
+}
+
+/**
+ * The bytes of a slide file from its shards, `keys` in plan order: one record batch a shard, one in memory at a time.
+ * @throws `record-corrupt` when the shards do not cover the plan or, while streaming, when one does not hold its tiles
+ */
+export async function joinedFile(
+  blobs: Blobs,
+  recipe: Recipe,
+  plan: Plan,
+  keys: readonly string[],
+): Promise<AsyncGenerator<Uint8Array>> {
+  const shards = await readInfos(blobs, plan, keys);
+  const failures = shards.flatMap(({ info }) => info.failures);
+  const batches = joinedRows(blobs, plan, shards);
+  return encodeTiles(recipe.model.dims, toMetadata(infoOf(recipe, plan, null, failures)), batches);
+}
+
+interface ShardFile {
+  readonly key: string;
+  readonly info: TileFileInfo;
+}
+
+/** What the shards say of themselves. Only footers are read. */
+async function readInfos(blobs: Blobs, plan: Plan, keys: readonly string[]): Promise<ShardFile[]> {
+  const shards: ShardFile[] = [];
+  let end = 0;
+  for (const key of keys) {
+    const file = await openShard(blobs, key);
+    await file.close();
+    const { shard, slide, recipeId } = file.info;
+    if (recipeId !== plan.recipe || slide.key !== plan.slide.key || shard?.from !== end) {
+      const what = `tiles ${shard?.from} to ${shard?.to} of ${slide.key}, recipe ${recipeId}`;
+      throw new NightshiftError('record-corrupt', `${key} holds ${what}; expected tiles from ${end} of the plan`);
+    }
+    end = shard.to;
+    shards.push({ key, info: file.info });
+  }
+  if (end !== plan.x.length) {
+    const what = `the shards of ${plan.slide.key} cover ${end} of ${plan.x.length} tiles`;
+    throw new NightshiftError('record-corrupt', what, { next: 'Run the same command: it makes the missing ones.' });
+  }
+  return shards;
+}
+
+async function* joinedRows(blobs: Blobs, plan: Plan, shards: readonly ShardFile[]): AsyncGenerator<TileRows> {
+  for (const { key, info } of shards) {
+    const wrong = (what: string) => new NightshiftError('record-corrupt', `${key}: ${what}`);
+    const check = planCheck(plan, info.shard!, info.failures, wrong);
+    const file = await openShard(blobs, key);
+    try {
+      for await (const rows of file.batches()) {
+        check.rows(rows, file.dims);
+        yield rows;
+      }
+      check.end();
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+async function openShard(blobs: Blobs, key: string) {
+  const file = await openTileFile(blobs, key);
+  if (!file) throw new NightshiftError('record-corrupt', `${key} vanished while its slide was joined`);
+  return file;
+}

@@ -1,0 +1,191 @@
+import { toErrorRecord } from '../errors.ts';
+import type { VectorStore } from '../store/store.ts';
+import { AGAIN, type Find, type Finding, REBUILD_STORE, remakeSlide } from './findings.ts';
+import { keys } from './layout.ts';
+import type { Record } from './record.ts';
+import type { RunFile } from './run.ts';
+import { verifyRows } from './verify-rows.ts';
+
+export type { Finding, FindingCode } from './findings.ts';
+
+export interface VerifyReport {
+  readonly version: 1;
+  readonly run: string;
+  readonly recipe: string;
+  readonly model: string;
+  /** No finding of severity `error`. */
+  readonly ok: boolean;
+  readonly slides: {
+    readonly total: number;
+    readonly done: number;
+    /** In the ledger as a whole. */
+    readonly failed: number;
+    readonly unfinished: number;
+    readonly missing: number;
+  };
+  readonly tiles: { readonly planned: number; readonly rows: number; readonly failed: number };
+  /** Rows of the run's slides in the vector store; null where none was looked at. */
+  readonly storeRows: number | null;
+  readonly findings: readonly Finding[];
+}
+
+/**
+ * Recounts a run: every planned tile is a row or a failure, once; vectors are of the right length, finite and not zero; files are
+ * of this recipe and model; nothing is left over; the vector store holds as many rows. One record batch is in memory at a time,
+ * besides one slide's plan.
+ */
+export async function verifyRecord(
+  record: Record,
+  run: RunFile,
+  options: { readonly store?: VectorStore | null } = {},
+): Promise<VerifyReport> {
+  const { recipeId: recipe } = run;
+  const findings: Finding[] = [];
+  const slides = { total: 0, done: 0, failed: 0, unfinished: 0, missing: 0 };
+  const tiles = { planned: 0, rows: 0, failed: 0 };
+  const held = options.store ? await options.store.slides() : null;
+  const expected = new Set<string>();
+  let storeRows = 0;
+
+  for await (const { key: slide } of record.runSlides(run.id)) {
+    expected.add(slide);
+    const result = await verifySlide(record, run, slide);
+    findings.push(...result.findings);
+    slides.total += 1;
+    slides[result.state] += 1;
+    tiles.planned += result.planned;
+    tiles.rows += result.rows;
+    tiles.failed += result.failed;
+    if (held) {
+      const count = held.get(slide) ?? 0;
+      storeRows += count;
+      if (count !== result.rows) {
+        const code = count < result.rows ? 'store-rows-missing' : 'store-rows-extra';
+        const message = `the vector store holds ${count} rows, the slide file ${result.rows}`;
+        findings.push({ severity: 'error', code, slide, message, next: REBUILD_STORE });
+      }
+    }
+  }
+  findings.push(...(await unexpectedSlides(record, run, expected, held)));
+  findings.push(...(await leftovers(record)));
+  return {
+    version: 1,
+    run: run.id,
+    recipe,
+    model: run.recipe.model.name,
+    ok: findings.every((finding) => finding.severity !== 'error'),
+    slides,
+    tiles,
+    storeRows: held ? storeRows : null,
+    findings,
+  };
+}
+
+interface SlideResult {
+  readonly state: 'done' | 'failed' | 'unfinished' | 'missing';
+  readonly planned: number;
+  readonly rows: number;
+  readonly failed: number;
+  readonly findings: Finding[];
+}
+
+async function verifySlide(record: Record, run: RunFile, slide: string): Promise<SlideResult> {
+  const recipe = run.recipeId;
+  const findings: Finding[] = [];
+  const find: Find = (code, message, next, severity = 'error') =>
+    findings.push({ severity, code, slide, message, next });
+
+  const plan = await record.getPlan(recipe, slide).catch((error) => {
+    find(
+      'plan-corrupt',
+      toErrorRecord(error).message,
+      `Remove ${keys.plan(recipe, slide)} and run the same command again.`,
+    );
+    return null;
+  });
+  const ledger = await record.getFailures(recipe, slide);
+  const file = await record.readSlide(recipe, slide).catch((error) => {
+    find('slide-corrupt', toErrorRecord(error).message, remakeSlide(recipe, slide));
+    return null;
+  });
+  const planned = plan?.x.length ?? 0;
+  const shards = await record.listShards(recipe, slide);
+
+  if (!file) {
+    const none = { planned, rows: 0, failed: ledger?.tiles.length ?? 0, findings };
+    if (findings.some((finding) => finding.code === 'slide-corrupt')) return { state: 'unfinished', ...none };
+    if (ledger?.slide) return { state: 'failed', ...none };
+    if (plan) {
+      find('slide-unfinished', `${planned} tiles are planned, ${shards.length} shards are in, no slide file`, AGAIN);
+      return { state: 'unfinished', ...none };
+    }
+    if (findings.length === 0) find('slide-missing', 'the run has the slide, the record has nothing of it', AGAIN);
+    return { state: findings[0]?.code === 'plan-corrupt' ? 'unfinished' : 'missing', ...none };
+  }
+
+  try {
+    if (!plan && findings.length === 0)
+      find('plan-missing', 'there is a slide file, and no plan to check it against', AGAIN);
+    if (shards.length > 0) {
+      find('shards-left', `${shards.length} shards of a finished slide are left`, AGAIN, 'warning');
+    }
+    const { recipeId, recipe: made } = file.info;
+    const { digest } = made.model;
+    if (digest !== run.recipe.model.digest) {
+      find(
+        'model-mismatch',
+        `made by model ${digest}, the run's is ${run.recipe.model.digest}`,
+        remakeSlide(recipe, slide),
+      );
+    } else if (recipeId !== recipe) {
+      find('recipe-mismatch', `made by recipe ${recipeId}, the run's is ${recipe}`, remakeSlide(recipe, slide));
+    }
+    const rows = await verifyRows({
+      file,
+      plan,
+      ledger,
+      dims: run.recipe.model.dims,
+      next: remakeSlide(recipe, slide),
+      find,
+    });
+    return { state: 'done', planned, rows, failed: ledger?.tiles.length ?? 0, findings };
+  } finally {
+    await file.close();
+  }
+}
+
+/** Slide files and store rows that no run of this recipe asks for. */
+async function unexpectedSlides(
+  record: Record,
+  run: RunFile,
+  expected: Set<string>,
+  held: ReadonlyMap<string, number> | null,
+): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const other of await record.listRuns()) {
+    if (other.recipeId !== run.recipeId || other.id === run.id) continue;
+    for await (const { key } of record.runSlides(other.id)) expected.add(key);
+  }
+  for await (const slide of record.listSlides(run.recipeId)) {
+    if (expected.has(slide)) continue;
+    const message = 'there is a slide file, and no run of this recipe has the slide';
+    const next = `Remove ${keys.slide(run.recipeId, slide)} if nothing needs it.`;
+    findings.push({ severity: 'warning', code: 'slide-unexpected', slide, message, next });
+  }
+  for (const [slide, count] of held ?? []) {
+    if (expected.has(slide)) continue;
+    const message = `the vector store holds ${count} rows of a slide that no run of this recipe has`;
+    findings.push({ severity: 'error', code: 'store-slide-unexpected', slide, message, next: REBUILD_STORE });
+  }
+  return findings;
+}
+
+/** Temporary files of writers that died; those of a run that goes on now look the same. */
+async function leftovers(record: Record): Promise<Finding[]> {
+  let count = 0;
+  for await (const _ of record.blobs.list('.tmp/')) count += 1;
+  if (count === 0) return [];
+  const message = `${count} temporary files: of a writer that died, or that works now`;
+  const next = 'Nothing: a later run removes them once they are a day old.';
+  return [{ severity: 'warning', code: 'temporary-files-left', slide: null, message, next }];
+}
