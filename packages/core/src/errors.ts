@@ -52,6 +52,7 @@ export const ERROR_CODES = {
   'record-not-found': usage('Give the folder that `nightshift embed --out` wrote.'),
   'run-ambiguous': usage('Name one with --run.'),
   'run-not-found': usage('List the runs with `nightshift verify <out>`.'),
+  'picture-unreadable': usage('Give a JPEG, PNG or WebP picture.'),
   'tile-not-in-record': usage('Give SLIDE:X,Y of a tile that the record holds.'),
   'model-not-found': config('Give a model directory (with model.json), or make one with `nightshift model convert`.'),
   'model-invalid': config('Convert the model again with `nightshift model convert`.'),

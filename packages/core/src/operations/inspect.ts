@@ -1,5 +1,13 @@
+import { composeSource } from '../compose.ts';
+import { isNightshiftError } from '../errors.ts';
+import { makePlan } from '../plan/make-plan.ts';
 import type { TissueOptions } from '../plan/plan.ts';
-import type { Level, MppReading } from '../slide/slide.ts';
+import { createDecodePool } from '../slide/decode-pool.ts';
+import { resolveMpp } from '../slide/mpp.ts';
+import { openSlide } from '../slide/open.ts';
+import { readOverview } from '../slide/overview.ts';
+import type { Level, MppReading, Slide } from '../slide/slide.ts';
+import { mpp, tilePx } from '../units.ts';
 
 export interface InspectOptions {
   readonly slide: string;
@@ -17,6 +25,7 @@ export interface InspectReport {
   readonly format: string;
   readonly vendor: string;
   readonly objectivePower: number | null;
+  /** As the file or the person states it. */
   readonly mpp: MppReading | null;
   readonly levels: readonly (Level & { readonly mpp: number | null; readonly codec: string })[];
   /** What a plan at these options would hold; an error's text where none can be made. */
@@ -27,11 +36,75 @@ export interface InspectReport {
         readonly resampled: boolean;
         readonly grid: number;
         readonly tiles: number;
-        readonly tissueShare: number;
         readonly warnings: readonly string[];
       }
-    | { readonly error: string; readonly next: string };
+    | { readonly code: string; readonly error: string; readonly next: string };
 }
 
-/** What a slide is, and what a plan would make of it. Writes nothing. */
-export declare function inspect(options: InspectOptions): Promise<InspectReport>;
+/**
+ * What a slide is, and what a plan would make of it. Writes nothing.
+ * @throws the errors of opening a slide: `slide-not-found`, `slide-not-a-slide`, ...
+ */
+export async function inspect(options: InspectOptions): Promise<InspectReport> {
+  const source = await composeSource(options.slide);
+  const pool = createDecodePool({ threads: 1 });
+  try {
+    const slide = await openSlide(source);
+    const stated = options.slideMpp === null ? slide.mpp : resolveMpp(slide, mpp(options.slideMpp));
+    return {
+      version: 1,
+      uri: source.uri,
+      bytes: source.size,
+      format: slide.format,
+      vendor: slide.vendor,
+      objectivePower: slide.objectivePower,
+      mpp: stated,
+      levels: slide.levels.map((level, index) => ({
+        ...level,
+        mpp: stated && ((stated.x + stated.y) / 2) * level.downsample,
+        codec: slide.codec(index).kind,
+      })),
+      plan: await planOf(slide, options, pool),
+    };
+  } finally {
+    await Promise.all([pool.close(), source.close()]);
+  }
+}
+
+async function planOf(
+  slide: Slide,
+  options: InspectOptions,
+  pool: ReturnType<typeof createDecodePool>,
+): Promise<InspectReport['plan']> {
+  try {
+    const reading = resolveMpp(slide, options.slideMpp === null ? null : mpp(options.slideMpp));
+    const overview = await readOverview(slide, { maxPixels: 1_000_000 }, pool);
+    const { geometry, counts, warnings } = makePlan({
+      slide,
+      ref: { key: 'inspect', uri: slide.source.uri, contentId: slide.source.contentId, mpp: null },
+      mpp: reading,
+      overview,
+      recipeId: 'inspect',
+      shardTiles: 1024,
+      recipe: {
+        version: 1,
+        model: { name: 'inspect', digest: 'inspect', precision: 'fp32', embedding: 'cls', dims: 1 },
+        tile: {
+          px: tilePx(options.tilePx),
+          mpp: mpp(options.mpp),
+          overlap: tilePx(options.overlapPx),
+          resampling: 'bilinear',
+        },
+        tissue: options.tissue,
+        filter: 'none',
+        slideMpp: null,
+        limit: null,
+      },
+    });
+    const { level, readPx, tilePx: px } = geometry;
+    return { level, readPx, resampled: (readPx as number) !== px, grid: counts.grid, tiles: counts.planned, warnings };
+  } catch (error) {
+    if (isNightshiftError(error)) return { code: error.code, error: error.message, next: error.next };
+    throw error;
+  }
+}

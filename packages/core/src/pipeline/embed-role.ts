@@ -74,7 +74,10 @@ export function createEmbedRole(
     return vectors;
   }
 
-  /** Publishes a shard whose vectors are all there, and tells `index` when it was the slide's last one. */
+  /**
+   * Publishes a shard whose vectors are all there, and tells `index` when it was the slide's last one. The only shard of a slide is
+   * published as the slide file at once.
+   */
   async function commit(lease: Lease, plan: Plan, vectors: ShardVectors): Promise<void> {
     const shard = lease.job.shard!;
     const { ok, vectors: values } = vectors.rows();
@@ -85,11 +88,14 @@ export function createEmbedRole(
       error,
     }));
     const rows = { x: at(plan.x), y: at(plan.y), vectors: values };
+    const index = { id: slideJobId(context.run, plan.slide), run: context.run, slide: plan.slide };
+    if (shard.of === 1) {
+      await record.publishSlide(recipe, plan, { rows, failures });
+      return queue.add('index', [index]);
+    }
     await record.putShard(recipe, plan, shard, rows, failures);
     const present = await record.listShards(recipeId, plan.slide.key);
-    if (present.length >= shard.of) {
-      await queue.add('index', [{ id: slideJobId(context.run, plan.slide), run: context.run, slide: plan.slide }]);
-    }
+    if (present.length === shard.of) await queue.add('index', [index]);
   }
 
   async function run(outer: AbortSignal): Promise<void> {

@@ -55,6 +55,8 @@ export interface RunReport {
     readonly rejectedByFilter: number;
   };
   readonly failures: readonly SlideFailure[];
+  /** Folder of the overlay pictures, `<slide key>.jpg`. */
+  readonly overlays: string;
   readonly warnings: readonly { readonly slide: string; readonly message: string }[];
   readonly seconds: number;
   /** Tiles embedded by this process per second of its life. */

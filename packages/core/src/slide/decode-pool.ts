@@ -15,6 +15,8 @@ export interface DecodePoolOptions {
 /** Threads that decode. Any number of `readTiles` calls share one; tasks are served in the order they come. */
 export interface DecodePool {
   readonly threads: number;
+  /** Threads at work right now. */
+  readonly busy: number;
   /**
    * Runs a task on the next free thread. `transfer` are buffers to hand over instead of copying them. A thread that dies or
    * exceeds the deadline fails its own task only, with `tile-decode-crash`, and is replaced.
@@ -142,6 +144,9 @@ export function createDecodePool(options: DecodePoolOptions): DecodePool {
 
   return {
     threads,
+    get busy() {
+      return all.size - idle.length;
+    },
     run(kind, task, { transfer = [], signal } = {}) {
       return new Promise((resolve, reject) => {
         if (stopped !== null) return reject(stopped);

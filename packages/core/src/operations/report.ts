@@ -1,0 +1,84 @@
+import type { Meter } from '../pipeline/meter.ts';
+import type { RunReport, SlideFailure } from '../pipeline/progress.ts';
+import type { SlideRef } from '../plan/plan.ts';
+import type { Record } from '../record/record.ts';
+import type { TileFailure } from '../record/tile-file.ts';
+
+/** What a run came to, counted from the record: the report of a resumed run tells of the whole, not of its last part. */
+export async function reportOf(run: {
+  readonly record: Record;
+  readonly run: string;
+  readonly recipeId: string;
+  readonly model: string;
+  readonly out: string;
+  readonly slides: readonly SlideRef[];
+  readonly interrupted: boolean;
+  readonly totals: Meter['totals'];
+  readonly seconds: number;
+  readonly deviceBusy: number;
+}): Promise<RunReport> {
+  const { record, recipeId } = run;
+  const failures: SlideFailure[] = [];
+  const warnings: { slide: string; message: string }[] = [];
+  const slides = { total: run.slides.length, done: 0, failed: 0, empty: 0, skipped: run.totals.skipped };
+  const tiles = { planned: 0, embedded: 0, failed: 0, rejectedByTissue: 0, rejectedByFilter: 0 };
+
+  for (const slide of run.slides) {
+    const plan = await record.getPlan(recipeId, slide.key);
+    const done = await record.hasSlide(recipeId, slide.key);
+    const ledger = await record.getFailures(recipeId, slide.key);
+    if (plan) {
+      tiles.planned += plan.counts.planned;
+      tiles.rejectedByTissue += plan.counts.rejectedByTissue;
+      tiles.rejectedByFilter += plan.counts.rejectedByFilter;
+      for (const message of plan.warnings) warnings.push({ slide: slide.key, message });
+    }
+    if (done && plan) {
+      const failed = ledger?.tiles ?? [];
+      slides.done += 1;
+      if (plan.counts.planned === 0) slides.empty += 1;
+      tiles.failed += failed.length;
+      tiles.embedded += plan.counts.planned - failed.length;
+      failures.push(...byCode(slide, failed));
+    } else if (ledger?.slide) {
+      slides.failed += 1;
+      failures.push({
+        slide: slide.key,
+        uri: slide.uri,
+        scope: 'slide',
+        tiles: plan?.counts.planned ?? 0,
+        error: ledger.slide,
+      });
+    }
+  }
+
+  return {
+    version: 1,
+    run: run.run,
+    recipe: recipeId,
+    model: run.model,
+    out: run.out,
+    overlays: `${run.out}/${recipeId}/qc`,
+    state: run.interrupted ? 'interrupted' : 'done',
+    slides,
+    tiles,
+    failures,
+    warnings,
+    seconds: run.seconds,
+    tilesPerSecond: run.totals.embedded / run.seconds,
+    deviceBusy: run.deviceBusy,
+    bytesRead: run.totals.bytesRead,
+  };
+}
+
+/** One line for each reason: thousands of tiles of one torn file are one failure to a person. */
+function byCode(slide: SlideRef, tiles: readonly TileFailure[]): SlideFailure[] {
+  const groups = Map.groupBy(tiles, ({ error }) => error.code);
+  return [...groups.values()].map((group) => ({
+    slide: slide.key,
+    uri: slide.uri,
+    scope: 'tile' as const,
+    tiles: group.length,
+    error: group[0].error,
+  }));
+}
