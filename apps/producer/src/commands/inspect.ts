@@ -1,0 +1,76 @@
+import { type InspectReport, inspect } from '@nightshift/core';
+import { command, quoted } from '../command.ts';
+import { byteSize, count, table } from '../format.ts';
+import { TILE_FLAGS } from './recipe-flags.ts';
+
+export const inspectCommand = command({
+  name: 'inspect',
+  about: 'Say what a slide is, and which tiles a plan would make of it.',
+  args: { usage: '<slide>', min: 1, max: 1 },
+  examples: [
+    ['nightshift inspect slide.svs', 'levels, resolution, number of tiles'],
+    ['nightshift inspect slide.tif --slide-mpp 0.25 --mpp 1', 'a slide that does not state its resolution'],
+  ],
+  details: ['Reads metadata and, with --tissue auto, one small level. Label and macro pictures are never read.'],
+  flags: {
+    ...TILE_FLAGS,
+    mpp: { ...TILE_FLAGS.mpp, defaultText: '0.5' },
+    tile: { ...TILE_FLAGS.tile, defaultText: '224' },
+  },
+  async run({ args, flags }) {
+    const [slide] = args as [string];
+    const report = await inspect({
+      slide,
+      tilePx: flags.tile ?? 224,
+      mpp: flags.mpp ?? 0.5,
+      overlapPx: flags.overlap,
+      tissue: { method: flags.tissue, min: flags.minTissue },
+      slideMpp: flags.slideMpp,
+    });
+    const planned = !('error' in report.plan);
+    return {
+      exit: planned ? 0 : 4,
+      data: describe(report),
+      notes: [],
+      next: planned ? [`nightshift embed ${quoted(slide)} --model <dir> --out <dir>`] : [],
+      json: report,
+    };
+  },
+});
+
+function describe(report: InspectReport): string[] {
+  const { uri, bytes, format, vendor, objectivePower, mpp, levels, plan } = report;
+  const facts = [
+    ['slide', uri],
+    ['size', byteSize(bytes)],
+    ['format', `${format} (${vendor})`],
+    ['mpp', mpp === null ? 'not stated' : `${sides(mpp.x, mpp.y)} um/px, from ${mpp.source}`],
+    ['objective', objectivePower === null ? 'not stated' : `${objectivePower}x`],
+  ];
+  return [
+    ...table(facts),
+    '',
+    ...table(
+      levels.map((level, i) => [
+        i,
+        `${count(level.width)} x ${count(level.height)}`,
+        trimmed(level.downsample),
+        level.mpp === null ? '-' : trimmed(level.mpp),
+        `${level.blockWidth} x ${level.blockHeight}`,
+        level.codec,
+      ]),
+      ['level', 'size, px', 'downsample', 'um/px', 'block', 'codec'],
+    ),
+    '',
+    ...('error' in plan
+      ? [`no plan: ${plan.error}`, `next: ${plan.next}`]
+      : [
+          `${count(plan.tiles)} tiles of ${count(plan.grid)} that fit on the slide`,
+          `read as ${plan.readPx} x ${plan.readPx} px of level ${plan.level}${plan.resampled ? ', then resampled' : ''}`,
+          ...plan.warnings.map((warning) => `warning: ${warning}`),
+        ]),
+  ];
+}
+
+const trimmed = (value: number): string => String(Number(value.toFixed(4)));
+const sides = (x: number, y: number): string => (x === y ? trimmed(x) : `${trimmed(x)} x ${trimmed(y)}`);

@@ -1,0 +1,66 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openFile, openSlide } from '@nightshift/core';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { DEMO_MPP, type DemoSlide, makeDemoSlide } from '../../../apps/producer/src/demo/slide.ts';
+
+const SMALL: DemoSlide = {
+  name: 'small',
+  width: 1500,
+  height: 1100,
+  pieces: [{ x: 0.5, y: 0.5, rx: 0.3, ry: 0.3 }],
+  seed: 3,
+};
+
+let folder: string;
+let path: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'nightshift-demo-slide-'));
+  path = join(folder, 'small.svs');
+  await makeDemoSlide(path, SMALL);
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe('a slide of the demo', () => {
+  it('opens as an Aperio pyramid of three levels with its mpp', async () => {
+    const source = await openFile(path);
+    const slide = await openSlide(source);
+    expect(slide).toMatchObject({ vendor: 'aperio', objectivePower: 20, mpp: { x: DEMO_MPP, source: 'aperio' } });
+    expect(slide.levels.map(({ width, height }) => [width, height])).toEqual([
+      [1500, 1100],
+      [375, 275],
+      [93, 68],
+    ]);
+    for (const [index, level] of slide.levels.entries()) {
+      expect(slide.codec(index).kind).toBe('jpeg');
+      expect(slide.block(index, level.columns - 1, level.rows - 1)).not.toBeNull();
+    }
+    await slide.close();
+  });
+
+  it('is tissue in the middle and white at the margins', async () => {
+    const { data, info } = await sharp(path, { page: 2 }).raw().toBuffer({ resolveWithObject: true });
+    const at = (x: number, y: number): number[] => [
+      ...data.subarray(3 * (y * info.width + x), 3 * (y * info.width + x) + 3),
+    ];
+    for (const corner of [at(2, 2), at(info.width - 3, 2), at(2, info.height - 3)]) {
+      for (const value of corner) expect(value).toBeGreaterThan(235);
+    }
+    const [r, g, b] = at(info.width >> 1, info.height >> 1) as [number, number, number];
+    expect(g).toBeLessThan(Math.min(r, b) - 15);
+  });
+
+  it('is the same picture each time it is made, and is left alone when it is there', async () => {
+    const digest = async (file: string) =>
+      createHash('sha256')
+        .update(await readFile(file))
+        .digest('hex');
+    const again = join(folder, 'again.svs');
+    expect(await makeDemoSlide(again, SMALL)).toBe('made');
+    expect(await digest(again)).toBe(await digest(path));
+    expect(await makeDemoSlide(again, SMALL)).toBe('kept');
+  });
+});
