@@ -8,8 +8,13 @@ describe('byte budget', () => {
     const budget = byteBudget(10);
     const granted: string[] = [];
     const first = await budget.acquire(8);
-    const second = budget.acquire(5).then((release) => (granted.push('second'), release));
-    const third = budget.acquire(1).then((release) => (granted.push('third'), release));
+    const acquire = async (name: string, amount: number) => {
+      const release = await budget.acquire(amount);
+      granted.push(name);
+      return release;
+    };
+    const second = acquire('second', 5);
+    const third = acquire('third', 1);
     await settled();
     expect(granted).toEqual([]);
     first();

@@ -20,7 +20,7 @@ export async function reportOf(run: {
   const { record, recipeId } = run;
   const failures: SlideFailure[] = [];
   const warnings: { slide: string; message: string }[] = [];
-  const slides = { total: run.slides.length, done: 0, failed: 0, empty: 0, skipped: run.totals.skipped };
+  const slides = { total: run.slides.length, done: 0, failed: 0, empty: 0, skipped: run.totals.found };
   const tiles = { planned: 0, embedded: 0, failed: 0, rejectedByTissue: 0, rejectedByFilter: 0 };
 
   for (const slide of run.slides) {

@@ -4,7 +4,7 @@ import { levelPositions } from '../plan/grid.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { Lease } from '../queue/queue.ts';
 import { readTiles } from '../slide/tiles.ts';
-import { type Batcher, type BatchStats, createBatcher } from './batcher.ts';
+import { type Batcher, type BatchStats, createBatcher, type TileSink } from './batcher.ts';
 import { byteBudget } from './budget.ts';
 import { type RunContext, slideJobId } from './context.ts';
 import type { Stage } from './progress.ts';
@@ -37,6 +37,18 @@ export function createEmbedRole(
   const from = embedding === 'mean' && encoder.model.embedding === 'cls+mean' ? dims : 0;
   let reading = 0;
 
+  /** Where a tile's vector goes; counted when it comes. */
+  function counted(vectors: ShardVectors, i: number): TileSink {
+    const sink = vectors.sink(i);
+    return {
+      vector(values) {
+        sink.vector(values);
+        meter.tilesEmbedded(1);
+      },
+      failed: sink.failed,
+    };
+  }
+
   /** Reads a shard's tiles and puts them into batches; the vectors come later. */
   async function read(lease: Lease, plan: Plan, signal: AbortSignal): Promise<ShardVectors> {
     const shard = lease.job.shard!;
@@ -63,7 +75,7 @@ export function createEmbedRole(
           } else {
             await batcher.push(
               chunk.pixels.subarray(i * tileBytes, (i + 1) * tileBytes),
-              vectors.sink(chunk.first + i),
+              counted(vectors, chunk.first + i),
             );
           }
         }

@@ -33,12 +33,11 @@ export async function runIndexRole(context: RunContext, store: VectorStore | nul
   }
 
   async function publish(ref: SlideRef): Promise<void> {
-    const found = await record.hasSlide(recipeId, ref.key);
     const plan = await record.getPlan(recipeId, ref.key);
     if (!plan) throw new NightshiftError('record-corrupt', `the plan of ${ref.key} is gone`);
     await record.publishSlide(context.recipe, plan);
     const failures = await record.getFailures(recipeId, ref.key);
     if (store) await indexSlide(record, recipeId, ref.key, store);
-    meter.slideDone(ref, { tiles: plan.x.length, failed: failures?.tiles.length ?? 0, skipped: found });
+    meter.slideDone(ref, { tiles: plan.x.length, failed: failures?.tiles.length ?? 0 });
   }
 }

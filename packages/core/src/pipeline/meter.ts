@@ -8,8 +8,10 @@ export type StageProbe = () => Stage | null;
 /** Counts what the roles do and turns it into progress. */
 export interface Meter {
   slidePlanned(slide: SlideRef, tiles: number, warnings: readonly string[]): void;
-  /** Its tiles are in the record: this process put them there, or (`skipped`) found them. */
-  slideDone(slide: SlideRef, counts: { tiles: number; failed: number; skipped: boolean }): void;
+  /** The record held the whole slide when this process came. */
+  slideFound(slide: SlideRef): void;
+  /** Its tiles are in the record and in the vector store. */
+  slideDone(slide: SlideRef, counts: { tiles: number; failed: number }): void;
   slideFailed(slide: SlideRef, error: ErrorRecord): void;
   /** Tiles of a shard that the record held already when this process came. */
   tilesFound(count: number): void;
@@ -18,12 +20,8 @@ export interface Meter {
   bytesRead(count: number): void;
   notice(message: string): void;
   progress(): RunProgress;
-  readonly totals: {
-    readonly embedded: number;
-    readonly bytesRead: number;
-    readonly skipped: number;
-    readonly empty: number;
-  };
+  /** Of this process. `found`: slides that were done before it came. */
+  readonly totals: { readonly embedded: number; readonly bytesRead: number; readonly found: number };
   close(): void;
 }
 
@@ -43,7 +41,8 @@ const TICK = 250;
 export function createMeter(options: MeterOptions): Meter {
   const { now = () => performance.now() } = options;
   const started = now();
-  const slides = { total: options.slides, planned: 0, done: 0, failed: 0, skipped: 0, empty: 0 };
+  const slides = { total: options.slides, planned: 0, done: 0, failed: 0 };
+  const found = new Set<string>();
   const tiles = { planned: 0, found: 0, embedded: 0, failed: 0 };
   let bytes = 0;
   let samples: { at: number; embedded: number; stage: Stage | null }[] = [{ at: started, embedded: 0, stage: null }];
@@ -91,15 +90,13 @@ export function createMeter(options: MeterOptions): Meter {
       tiles.planned += count;
       options.onEvent?.({ type: 'slide-planned', slide, tiles: count, warnings });
     },
+    slideFound(slide) {
+      found.add(slide.key);
+    },
     slideDone(slide, counts) {
       slides.done += 1;
-      if (counts.skipped) {
-        slides.skipped += 1;
-        options.onEvent?.({ type: 'slide-skipped', slide, tiles: counts.tiles });
-      } else {
-        options.onEvent?.({ type: 'slide-done', slide, tiles: counts.tiles, failed: counts.failed });
-      }
-      if (counts.tiles === 0) slides.empty += 1;
+      if (found.has(slide.key)) options.onEvent?.({ type: 'slide-skipped', slide, tiles: counts.tiles });
+      else options.onEvent?.({ type: 'slide-done', slide, ...counts });
     },
     slideFailed(slide, error) {
       slides.failed += 1;
@@ -122,7 +119,7 @@ export function createMeter(options: MeterOptions): Meter {
     },
     progress,
     get totals() {
-      return { embedded: tiles.embedded, bytesRead: bytes, skipped: slides.skipped, empty: slides.empty };
+      return { embedded: tiles.embedded, bytesRead: bytes, found: found.size };
     },
     close() {
       clearInterval(timer);

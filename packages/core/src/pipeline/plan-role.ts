@@ -61,6 +61,7 @@ async function planSlide(context: RunContext, ref: SlideRef, signal: AbortSignal
   meter.slidePlanned(ref, plan.x.length, plan.warnings);
   const index = { id: slideJobId(run, ref), run, slide: ref };
   if (await record.hasSlide(recipeId, ref.key)) {
+    meter.slideFound(ref);
     meter.tilesFound(plan.x.length);
     return queue.add('index', [index]);
   }
