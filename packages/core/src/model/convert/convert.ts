@@ -10,7 +10,7 @@ import { type Naming, recogniseNaming } from './names/naming.ts';
 import { POS_INTERPOLATIONS, type PosInterpolation } from './position.ts';
 import { isDirectory, openWeights, type Weights } from './read/weights.ts';
 import { findTransformer, type VisionTransformer } from './transformer.ts';
-import { dataBytes, writeFile, writeGraph, writeWhole } from './write.ts';
+import { checkTarget, dataBytes, writeFile, writeGraph, writeWhole } from './write.ts';
 
 /** Raise it when the same weights and options give other bytes than before. */
 const CONVERTER_VERSION = 1;
@@ -72,9 +72,10 @@ export async function convertModel(
       done += bytes;
       onProgress(done, total);
     };
+    await checkTarget(options.to, dataBytes(graph));
     const source = { file: basename(weights.file), sha256: await weights.digest(onBytes) };
     let info: ModelInfo | undefined;
-    await writeWhole(options.to, dataBytes(graph), async (partial) => {
+    await writeWhole(options.to, async (partial) => {
       const files = await writeGraph(partial, graph, onBytes);
       info = describe(options, entry, companions, naming, model, settings, source, files);
       const json = Buffer.from(`${JSON.stringify(info, null, 2)}\n`);

@@ -83,9 +83,10 @@ export function buildGraph(model: VisionTransformer, options: GraphOptions): Onn
   });
 
   const normed = op('Reshape', 'normed', [norm('norm', x, model.norm), ints(-1, tokens, width)]);
-  const rows = options.embedding === 'cls+mean' ? 2 : 1;
-  const pooled = op('MatMul', 'pooled', [weight('pool', poolMatrix(options.embedding, prefix, tokens)), normed]);
-  op('Reshape', 'embedding', [pooled, ints(-1, rows * width)]);
+  const pooled = op('MatMul', 'pooled', [weight('pool', poolMatrix(prefix, tokens)), normed]);
+  const [from, to] = POOLED_ROWS[options.embedding];
+  const chosen = to - from === 2 ? pooled : op('Slice', 'pooled.chosen', [pooled, ints(from), ints(to), ints(1)]);
+  op('Reshape', 'embedding', [chosen, ints(-1, (to - from) * width)]);
   if (options.patchGrid) {
     const patchTokens = op('Slice', 'patch.tokens', [normed, ints(prefix), ints(tokens), ints(1)]);
     op('Reshape', 'patch', [patchTokens, ints(-1, grid, grid, width)]);
@@ -96,22 +97,23 @@ export function buildGraph(model: VisionTransformer, options: GraphOptions): Onn
     ...graph.parts(),
     inputs: [{ name: 'tiles', type: 'uint8', shape: ['N', options.inputPx, options.inputPx, 3] }],
     outputs: [
-      { name: 'embedding', type: 'float32', shape: ['N', rows * width] },
+      { name: 'embedding', type: 'float32', shape: ['N', (to - from) * width] },
       ...(options.patchGrid ? [{ name: 'patch', type: 'float32' as const, shape: ['N', grid, grid, width] }] : []),
     ],
   };
 }
 
-/** [rows, tokens]: a row that picks the class token (times 1, plus exact zeros), a row that averages the patch tokens. */
-function poolMatrix(embedding: GraphOptions['embedding'], prefix: number, tokens: number): Tensor {
-  const cls = new Float32Array(tokens);
-  cls[0] = 1;
-  const mean = new Float32Array(tokens).fill(1 / (tokens - prefix), prefix);
-  const rows = embedding === 'cls' ? [cls] : embedding === 'mean' ? [mean] : [cls, mean];
-  return {
-    shape: [rows.length, tokens],
-    read: async () => Float32Array.from(rows.flatMap((row) => [...row])),
+/** Rows of the pool matrix, [from, to). All are computed, whatever is asked for: one row alone would be summed in another order. */
+const POOLED_ROWS = { cls: [0, 1], mean: [1, 2], 'cls+mean': [0, 2] } as const;
+
+/** [2, tokens]: a row that picks the class token (times 1, plus exact zeros), a row that averages the patch tokens. */
+function poolMatrix(prefix: number, tokens: number): Tensor {
+  const read = async (): Promise<Float32Array> => {
+    const matrix = new Float32Array(2 * tokens);
+    matrix[0] = 1;
+    return matrix.fill(1 / (tokens - prefix), tokens + prefix);
   };
+  return { shape: [2, tokens], read };
 }
 
 function scaled({ weight, bias }: Linear, scale: Tensor | null): Linear {

@@ -99,9 +99,13 @@ export function findTransformer(weights: Weights, naming: Naming): VisionTransfo
   const registers = registerName === undefined ? null : tensor(registerName, [1, registerCount, width]);
 
   const tokens = shapeOf(naming.position)[1] ?? 0;
-  const positionPrefix = [1, 0, 1 + registerCount].find((prefix) => Number.isInteger(Math.sqrt(tokens - prefix)));
-  if (positionPrefix === undefined || tokens < 1) {
-    throw fail(`tensor ${naming.position} has ${tokens} rows, which are no square grid of patches`);
+  const prefixRows = { cls: 1, none: 0, all: 1 + registerCount };
+  const prefixes = naming.positioned.map((kind) => prefixRows[kind]);
+  const positionPrefix = prefixes.find((rows) => tokens > rows && Number.isInteger(Math.sqrt(tokens - rows)));
+  if (positionPrefix === undefined) {
+    throw fail(
+      `tensor ${naming.position} has ${tokens} rows, not a square of patches and ${prefixes.join(' or ')} more`,
+    );
   }
   const position = tensor(naming.position, [1, tokens, width]);
 

@@ -83,20 +83,33 @@ async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
 }
 
 /**
- * Makes a directory whole or not at all: `fill` writes into one beside `to`, which is renamed into place when it is complete.
- * What an earlier process left behind is removed first. A model directory that is already there is replaced.
+ * Tells early whether `writeWhole` can succeed: only nothing, an empty directory or another model is in the way, and there is room.
  *
  * @throws NightshiftError `disk-full`, `out-not-writable`
  */
-export async function writeWhole(to: string, neededBytes: number, fill: (dir: string) => Promise<void>): Promise<void> {
+export async function checkTarget(to: string, neededBytes: number): Promise<void> {
+  const target = resolve(to);
+  try {
+    await checkReplaceable(target);
+    await mkdir(dirname(target), { recursive: true });
+    await checkSpace(dirname(target), neededBytes);
+  } catch (error) {
+    throw asOutError(error, target);
+  }
+}
+
+/**
+ * Makes a directory whole or not at all: `fill` writes into one beside `to`, which is renamed into place when it is complete.
+ * What a dead process left behind is removed first. A model directory that is already there is replaced.
+ *
+ * @throws NightshiftError `disk-full`, `out-not-writable`
+ */
+export async function writeWhole(to: string, fill: (dir: string) => Promise<void>): Promise<void> {
   const target = resolve(to);
   const [parent, prefix] = [dirname(target), `.${basename(target)}.converting-`];
   let dir: string | undefined;
   try {
-    await checkReplaceable(target);
-    await mkdir(parent, { recursive: true });
     await removeLeftovers(parent, prefix);
-    await checkSpace(parent, neededBytes);
     dir = await mkdtemp(join(parent, `${prefix}${hostname()}-${process.pid}-`));
     await fill(dir);
     await moveIntoPlace(dir, target);
@@ -106,7 +119,6 @@ export async function writeWhole(to: string, neededBytes: number, fill: (dir: st
   }
 }
 
-/** Only nothing, an empty directory or another model may be in the way. */
 async function checkReplaceable(target: string): Promise<void> {
   const entries = await readdir(target).catch((error: NodeJS.ErrnoException): string[] => {
     if (error.code === 'ENOENT') return [];

@@ -7,6 +7,7 @@ export const hfDinov2: Naming = {
   cls: 'embeddings.cls_token',
   registers: ['embeddings.register_tokens'],
   position: 'embeddings.position_embeddings',
+  positioned: ['cls'],
   patch: 'embeddings.patch_embeddings.projection',
   norm: 'layernorm',
   block: /^encoder\.layer\.(?<index>\d+)\./,

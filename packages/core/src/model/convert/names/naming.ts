@@ -14,6 +14,8 @@ export interface Naming {
   readonly cls: string;
   readonly registers: readonly string[];
   readonly position: string;
+  /** Which tokens before the patches the position embedding may have rows for. */
+  readonly positioned: readonly Positioned[];
   readonly patch: string;
   readonly norm: string;
   /** Matches the prefix of a block's tensors; group `index` is its number. */
@@ -34,6 +36,9 @@ export interface Naming {
   readonly eps: number;
   readonly posInterpolation: PosInterpolation;
 }
+
+/** Tokens before the patches that have a position: the class token, none, or class token and registers. */
+export type Positioned = 'cls' | 'none' | 'all';
 
 const NAMINGS: readonly Naming[] = [hfDinov2];
 

@@ -1,0 +1,121 @@
+import { readFileSync } from 'node:fs';
+import { expect, it } from 'vitest';
+import { type ConvertOptions, convertModel } from '../../../packages/core/src/model/convert/convert.ts';
+import type { ModelInfo } from '../../../packages/core/src/model/encoder.ts';
+import { openEncoder } from '../../../packages/core/src/model/onnx.ts';
+import { tempDir } from '../../fixtures/model/temp.ts';
+import { maxDifference, readTensorFile } from '../../fixtures/model/tensors.ts';
+import { describeShared, shared } from '../../fixtures/shared.ts';
+
+/**
+ * Vectors against those of the reference libraries in float64 (`../shared/golden`). Every deliberate mistake that the golden
+ * data lists (`mutants_max_abs`) moves a vector by more than the tolerance used here.
+ */
+interface Case {
+  readonly name: string;
+  /** What the files do not say. */
+  readonly options?: Partial<ConvertOptions>;
+  readonly family: string;
+}
+
+const CASES: readonly Case[] = [
+  { name: 'midnight', family: 'hf-dinov2' },
+  { name: 'midnight-392', family: 'hf-dinov2', options: { inputPx: 392 } },
+];
+
+const temp = tempDir();
+
+describeShared('golden models', () => {
+  it.each(CASES)(
+    '$name: class token, patch mean, embedding and patch grid are those of the reference',
+    async (golden) => {
+      const dir = shared(`golden/${golden.name}`);
+      const meta = JSON.parse(readFileSync(`${dir}/meta.json`, 'utf8'));
+      const tolerance: number = meta.tolerance.suggested_f32_max_abs;
+      const expected = readTensorFile(`${dir}/expected.safetensors`);
+      const tiles = readTensorFile(`${dir}/tiles.safetensors`).u8('tiles');
+
+      const to = temp(golden.name);
+      const model = await convertModel({ from: dir, to, embedding: 'cls+mean', patchGrid: true, ...golden.options });
+      expect(model).toMatchObject(factsOf(meta, golden.family));
+
+      const encoder = await openEncoder({ dir: to, device: 'cpu', patch: true });
+      const { embedding, patch } = await encoder.embed(tiles, 4);
+      await encoder.close();
+      const width: number = meta.width;
+      const [cls, mean] = [half(embedding, width, 0), half(embedding, width, 1)];
+      expect(maxDifference(cls, expected.f32('cls'))).toBeLessThan(tolerance);
+      expect(maxDifference(mean, expected.f32('mean_patch'))).toBeLessThan(tolerance);
+      expect(maxDifference(patch!, patchTokens(expected.f32('tokens'), meta))).toBeLessThan(tolerance);
+      const recommended = expected.shape('embedding')[1] === width ? cls : embedding;
+      expect(maxDifference(recommended, expected.f32('embedding'))).toBeLessThan(tolerance);
+      if (expected.names.includes('patch_grid')) {
+        expect(maxDifference(patch!, expected.f32('patch_grid'))).toBeLessThan(tolerance);
+      }
+    },
+  );
+
+  it('gives the halves of cls+mean, bit for bit, as embeddings of their own', async () => {
+    const from = shared('golden/midnight');
+    const tiles = readTensorFile(`${from}/tiles.safetensors`).u8('tiles');
+    const vectors = async (embedding: 'cls' | 'mean' | 'cls+mean') => {
+      const to = temp(`midnight-${embedding}`);
+      await convertModel({ from, to, embedding });
+      const encoder = await openEncoder({ dir: to, device: 'cpu' });
+      const result = await encoder.embed(tiles, 4);
+      await encoder.close();
+      expect(result.patch).toBeUndefined();
+      return result.embedding;
+    };
+    const [cls, mean, both] = [await vectors('cls'), await vectors('mean'), await vectors('cls+mean')];
+    expect(half(both, 112, 0)).toEqual(cls);
+    expect(half(both, 112, 1)).toEqual(mean);
+  });
+});
+
+/** Column block `part` of [count, 2 * width]. */
+function half(embedding: Float32Array, width: number, part: number): Float32Array {
+  const count = embedding.length / (2 * width);
+  const out = new Float32Array(count * width);
+  for (let i = 0; i < count; i++) {
+    const from = (2 * i + part) * width;
+    out.set(embedding.subarray(from, from + width), i * width);
+  }
+  return out;
+}
+
+/** The patch tokens of [count, tokens, width]. */
+function patchTokens(tokens: Float32Array, meta: { tokens: number; first_patch_token: number; width: number }) {
+  const rows = meta.tokens - meta.first_patch_token;
+  const count = tokens.length / (meta.tokens * meta.width);
+  const out = new Float32Array(count * rows * meta.width);
+  for (let i = 0; i < count; i++) {
+    const from = (i * meta.tokens + meta.first_patch_token) * meta.width;
+    out.set(tokens.subarray(from, from + rows * meta.width), i * rows * meta.width);
+  }
+  return out;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: meta.json is read as it is
+function factsOf(meta: any, family: string): object {
+  return {
+    family,
+    inputPx: meta.input,
+    mean: meta.mean,
+    std: meta.std,
+    dims: 2 * meta.width,
+    patchGrid: meta.patch_grid[0],
+    architecture: {
+      depth: meta.layers,
+      width: meta.width,
+      heads: meta.heads,
+      mlp: meta.mlp.split(' ')[0],
+      mlpHidden: meta.mlp_hidden,
+      patchPx: meta.patch,
+      registers: meta.registers,
+      layerScale: meta.layerscale,
+      eps: meta.layer_norm_eps,
+      storedGrid: meta.pos_embed.stored_grid,
+    },
+  } satisfies Partial<Record<keyof ModelInfo, unknown>>;
+}
