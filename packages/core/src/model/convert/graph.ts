@@ -23,7 +23,9 @@ export interface GraphOptions {
  * serves every execution provider. Normalisation is folded into the patch embedding, LayerScale into the layer before it;
  * class token, registers, positions and patch bias are one constant. Activations are flat, [N * tokens, width], but for attention.
  *
- * Pooling is a MatMul with a constant matrix: ReduceMean takes another path at batch 1 and would make a vector depend on its batch.
+ * Pooling is a product with a constant on the right, over [N * width, tokens] rows: a vector must not depend on its batch or on the
+ * number of threads. ReduceMean takes another path at batch 1; and with the constant on the left the product has two rows, which
+ * MLAS cuts into column blocks by thread and then sums in another order.
  */
 export function buildGraph(model: VisionTransformer, options: GraphOptions): OnnxGraph {
   const { width, patchPx: patch, registerCount } = model;
@@ -83,9 +85,11 @@ export function buildGraph(model: VisionTransformer, options: GraphOptions): Onn
   });
 
   const normed = op('Reshape', 'normed', [norm('norm', x, model.norm), ints(-1, tokens, width)]);
-  const pooled = op('MatMul', 'pooled', [weight('pool', poolMatrix(prefix, tokens)), normed]);
-  const [from, to] = POOLED_ROWS[options.embedding];
-  const chosen = to - from === 2 ? pooled : op('Slice', 'pooled.chosen', [pooled, ints(from), ints(to), ints(1)]);
+  const byFeature = op('Transpose', 'normed.byFeature', [normed], { perm: { ints: [0, 2, 1] } });
+  const pooled = op('MatMul', 'pooled', [byFeature, weight('pool', poolMatrix(prefix, tokens))]);
+  const byRow = op('Transpose', 'pooled.byRow', [pooled], { perm: { ints: [0, 2, 1] } });
+  const [from, to] = POOLED_COLUMNS[options.embedding];
+  const chosen = to - from === 2 ? byRow : op('Slice', 'pooled.chosen', [byRow, ints(from), ints(to), ints(1)]);
   op('Reshape', 'embedding', [chosen, ints(-1, (to - from) * width)]);
   if (options.patchGrid) {
     const patchTokens = op('Slice', 'patch.tokens', [normed, ints(prefix), ints(tokens), ints(1)]);
@@ -103,17 +107,18 @@ export function buildGraph(model: VisionTransformer, options: GraphOptions): Onn
   };
 }
 
-/** Rows of the pool matrix, [from, to). All are computed, whatever is asked for: one row alone would be summed in another order. */
-const POOLED_ROWS = { cls: [0, 1], mean: [1, 2], 'cls+mean': [0, 2] } as const;
+/** Columns of the pool matrix, [from, to). Both are computed, whatever is asked for: one alone would be summed in another order. */
+const POOLED_COLUMNS = { cls: [0, 1], mean: [1, 2], 'cls+mean': [0, 2] } as const;
 
-/** [2, tokens]: a row that picks the class token (times 1, plus exact zeros), a row that averages the patch tokens. */
+/** [tokens, 2]: a column that picks the class token (times 1, plus exact zeros), a column that averages the patch tokens. */
 function poolMatrix(prefix: number, tokens: number): Tensor {
   const read = async (): Promise<Float32Array> => {
-    const matrix = new Float32Array(2 * tokens);
+    const matrix = new Float32Array(tokens * 2);
     matrix[0] = 1;
-    return matrix.fill(1 / (tokens - prefix), tokens + prefix);
+    for (let i = prefix; i < tokens; i++) matrix[i * 2 + 1] = 1 / (tokens - prefix);
+    return matrix;
   };
-  return { shape: [2, tokens], read };
+  return { shape: [tokens, 2], read };
 }
 
 function scaled({ weight, bias }: Linear, scale: Tensor | null): Linear {
