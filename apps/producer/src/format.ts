@@ -14,7 +14,7 @@ export const percent = (share: number): string => `${(100 * share).toFixed(share
 
 /** `4.2 s`, `3m 07s`, `2h 05m`, `1d 4h`. */
 export function duration(seconds: number): string {
-  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
+  if (seconds < 59.5) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
   const total = Math.round(seconds);
   const pad = (value: number): string => String(value).padStart(2, '0');
   if (total < 3600) return `${Math.floor(total / 60)}m ${pad(total % 60)}s`;

@@ -13,21 +13,27 @@ export interface Signals {
   close(): void;
 }
 
+export interface SignalOptions {
+  readonly now?: () => number;
+  readonly exit?: (code: number) => void;
+}
+
 /** The first signal drains, the second leaves at once with 130. */
-export function onSignals(terminal: Terminal): Signals {
+export function onSignals(terminal: Terminal, options: SignalOptions = {}): Signals {
+  const { now = () => performance.now(), exit = (code) => process.exit(code) } = options;
   const controller = new AbortController();
   let first: number | null = null;
   const handle = (): void => {
     if (first === null) {
-      first = performance.now();
+      first = now();
       terminal.insist(
         'Stopping: what is in flight is handed back, what is done stays. Press Ctrl-C again to leave at once.',
       );
       controller.abort();
-    } else if (performance.now() - first > SAME_PRESS_MS) {
+    } else if (now() - first > SAME_PRESS_MS) {
       terminal.status(null);
       terminal.insist('Left at once. The same command goes on where it stopped.');
-      process.exit(130);
+      exit(130);
     }
   };
   process.on('SIGINT', handle);

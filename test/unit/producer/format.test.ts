@@ -26,7 +26,7 @@ describe('format', () => {
   });
 
   it('rates keep three digits', () => {
-    expect([0.42, 3.14159, 31.4159, 1234.5].map(rate)).toEqual(['0.42', '3.1', '31.4', '1,235']);
+    expect([0.42, 3.1459, 31.4159, 1234.5].map(rate)).toEqual(['0.42', '3.1', '31.4', '1,235']);
   });
 
   it('a table puts numbers to the right, texts to the left', () => {

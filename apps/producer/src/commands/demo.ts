@@ -1,11 +1,13 @@
 import { rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, sep } from 'node:path';
 import { convertModel, search, verify, writeRandomDinov2 } from '@nightshift/core';
 import { command, quoted } from '../command.ts';
 import { DEMO_SLIDES, makeDemoSlide } from '../demo/slide.ts';
 import { text } from '../flags.ts';
+import { duration, table } from '../format.ts';
 import type { Terminal } from '../terminal.ts';
 import { embedWithProgress, summary } from './embed.ts';
+import { describe } from './verify.ts';
 
 const MODEL = 'demo-random-dinov2';
 /** A gland of the first slide: what the demo searches for. Level-0 px. */
@@ -66,7 +68,7 @@ export const demoCommand = command({
       out: record,
       run: report.run,
       query: QUERY,
-      k: 11,
+      k: 15,
       slides: [],
       model: null,
       modelDirs: [],
@@ -74,14 +76,30 @@ export const demoCommand = command({
       contactSheet: sheet,
     });
     const checked = await verify({ out: record, run: report.run, store: null });
-    const pictures = [sheet, ...report.pictures];
-    const seconds = (performance.now() - started) / 1000;
+    for (const line of describe(checked)) terminal.say(line);
+    const best = found.hits[0];
     return {
-      exit: report.failures.length > 0 ? 3 : 0,
+      exit: report.failures.length > 0 || !checked.ok ? 3 : 0,
       data: [out],
-      notes: [],
-      next: [],
-      json: { out, slides, model, pictures, seconds, embed: report, search: found, verify: checked },
+      notes: [
+        '',
+        ...table([
+          ['slides', join(out, 'slides')],
+          ['model', `${model} (random weights: its vectors mean nothing)`],
+          ['record', `${record} (plans, Arrow files, failures, vector store)`],
+          ['tissue and tiles', `${report.overlays}${sep}*.jpg`],
+          ['search', `${sheet} (tiles like the gland at ${QUERY.slide}:${QUERY.x},${QUERY.y})`],
+        ]),
+        '',
+        `All of it in ${duration((performance.now() - started) / 1000)}. Look at the pictures; then try your own slide:`,
+      ],
+      next: [
+        `nightshift embed slide.svs --model ${quoted(model)} --out out`,
+        ...(best === undefined
+          ? []
+          : [`nightshift search ${quoted(record)} --tile ${best.slide}:${best.x},${best.y} --contact-sheet hits.jpg`]),
+      ],
+      json: { out, slides, model, contactSheet: sheet, embed: report, search: found, verify: checked },
     };
   },
 });

@@ -181,12 +181,12 @@ function failures({ failures }: RunReport, paint: Terminal['paint']): string[] {
   return lines;
 }
 
-function nextSteps({ state, out, recipe, tiles }: RunReport): string[] {
+function nextSteps({ state, out, overlays, tiles }: RunReport): string[] {
   if (state === 'interrupted') return ['the same command again: it goes on where it stopped'];
   const steps = [`nightshift verify ${quoted(out)}`];
   if (tiles.embedded > 0) {
     steps.push(`nightshift search ${quoted(out)} --image tile.png --contact-sheet hits.jpg`);
-    steps.push(`look at ${out}/${recipe}/qc/ for the tissue and the tiles of each slide`);
+    steps.push(`look at the pictures in ${overlays}: tissue and tiles of each slide`);
   }
   return steps;
 }

@@ -1,15 +1,53 @@
-import { verify } from '@nightshift/core';
+import { type VerifyReport, verify } from '@nightshift/core';
 import { command, quoted, SHARED } from '../command.ts';
+import { count, counted } from '../format.ts';
+
+const SHOWN = 20;
 
 export const verifyCommand = command({
   name: 'verify',
-  about: 'Recount a record: plans against vectors, failures and the vector store.',
+  about: 'Recount a record: plans against vectors, failures and the vector store. Changes nothing.',
   args: { usage: '<out>', min: 1, max: 1 },
-  examples: [['nightshift verify out', 'the only run, or each of them']],
+  examples: [
+    ['nightshift verify out', 'the only run of the record'],
+    ['nightshift verify out --json | jq .findings', 'every finding, for a program'],
+  ],
+  details: [
+    'Every planned tile must be a vector or a failure, once; every vector finite and of the right length; the vector store\n' +
+      'must hold the same rows. Exit code 0 when all of that holds, 3 when something does not.',
+  ],
   flags: { run: SHARED.run, store: SHARED.store },
   async run({ args, flags }) {
     const [out] = args as [string];
     const report = await verify({ out, run: flags.run, store: flags.store });
-    return { exit: 0, data: [], notes: [], next: [quoted(out)], json: report };
+    return {
+      exit: report.ok ? 0 : 3,
+      data: describe(report),
+      notes: [],
+      next: report.ok && report.tiles.rows > 0 ? [`nightshift search ${quoted(out)} --image tile.png`] : [],
+      json: report,
+    };
   },
 });
+
+/** The recount in two lines, then what was found, worst first. */
+export function describe({ ok, run, recipe, slides, tiles, storeRows, findings }: VerifyReport): string[] {
+  const others = (['failed', 'unfinished', 'missing'] as const)
+    .filter((state) => slides[state] > 0)
+    .map((state) => `${count(slides[state])} ${state}`);
+  const stored = storeRows === null ? 'no vector store' : `${count(storeRows)} in the vector store`;
+  const sorted = [...findings].sort((a, b) => Number(a.severity === 'warning') - Number(b.severity === 'warning'));
+  return [
+    `${ok ? '✓' : '✗'} ${count(slides.done)} of ${counted(slides.total, 'slide')} done` +
+      `${others.length > 0 ? ` (${others.join(', ')})` : ''}: ${count(tiles.planned)} tiles planned = ` +
+      `${count(tiles.rows)} vectors + ${count(tiles.failed)} failed; ${stored}`,
+    `  run ${run}, recipe ${recipe}`,
+    ...sorted
+      .slice(0, SHOWN)
+      .flatMap(({ severity, code, slide, message, next }) => [
+        `${severity}[${code}]${slide === null ? '' : ` ${slide}`}: ${message}`,
+        `  next: ${next}`,
+      ]),
+    ...(sorted.length > SHOWN ? [`… and ${count(sorted.length - SHOWN)} more: --json lists them all`] : []),
+  ];
+}
