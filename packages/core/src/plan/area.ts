@@ -13,8 +13,8 @@ export function tissueArea(mask: TissueMask, downsampleX: number, downsampleY: n
   for (let y = 0; y < height; y++) {
     let row = 0;
     for (let x = 0; x < width; x++) {
-      row += data[y * width + x]!;
-      sums[(y + 1) * stride + x + 1] = sums[y * stride + x + 1]! + row;
+      row += data[y * width + x];
+      sums[(y + 1) * stride + x + 1] = sums[y * stride + x + 1] + row;
     }
   }
   /** Tissue left of and above a point of the mask, in mask pixels; bilinear between the corners is the exact area. */
@@ -24,8 +24,8 @@ export function tissueArea(mask: TissueMask, downsampleX: number, downsampleY: n
     const fx = x - x0;
     const fy = y - y0;
     const i = y0 * stride + x0;
-    const top = sums[i]! * (1 - fx) + sums[i + 1]! * fx;
-    const bottom = sums[i + stride]! * (1 - fx) + sums[i + stride + 1]! * fx;
+    const top = sums[i] * (1 - fx) + sums[i + 1] * fx;
+    const bottom = sums[i + stride] * (1 - fx) + sums[i + stride + 1] * fx;
     return top * (1 - fy) + bottom * fy;
   };
   return {

@@ -31,7 +31,7 @@ export function tileGeometry(
   const fineEnough = levels.flatMap(({ downsample }, index) =>
     baseMpp * downsample <= tile.mpp * (1 + SAME_SCALE) ? [{ index, downsample }] : [],
   );
-  const { index: level, downsample } = fineEnough.at(-1) ?? { index: 0, downsample: levels[0]!.downsample };
+  const { index: level, downsample } = fineEnough.at(-1) ?? { index: 0, downsample: levels[0].downsample };
   const levelMpp = baseMpp * downsample;
   if (fineEnough.length === 0) {
     const factor = levelMpp / tile.mpp;

@@ -68,7 +68,7 @@ export function planTiles(options: {
   };
   if (planned === onTissue) return { x, y, counts };
   const chosen = Array.from({ length: planned }, (_, i) => Math.floor(((i + 0.5) * onTissue) / planned));
-  return { x: chosen.map((i) => x[i]!), y: chosen.map((i) => y[i]!), counts };
+  return { x: chosen.map((i) => x[i]), y: chosen.map((i) => y[i]), counts };
 }
 
 /**

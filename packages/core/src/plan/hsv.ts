@@ -23,26 +23,26 @@ function factors(scale: number): Int32Array {
 export function toHsv(rgb: Uint8Array): Uint8Array {
   const hsv = new Uint8Array(rgb.length);
   for (let i = 0; i < rgb.length; i += 3) {
-    const r = rgb[i]!;
-    const g = rgb[i + 1]!;
-    const b = rgb[i + 2]!;
+    const r = rgb[i];
+    const g = rgb[i + 1];
+    const b = rgb[i + 2];
     const v = Math.max(r, g, b);
     const diff = v - Math.min(r, g, b);
     const sector = v === r ? g - b : v === g ? b - r + 2 * diff : r - g + 4 * diff;
-    const h = (sector * HUE_FACTOR[diff]! + HALF) >> SHIFT;
+    const h = (sector * HUE_FACTOR[diff] + HALF) >> SHIFT;
     hsv[i] = h < 0 ? h + 180 : h;
-    hsv[i + 1] = (diff * SATURATION_FACTOR[v]! + HALF) >> SHIFT;
+    hsv[i + 1] = (diff * SATURATION_FACTOR[v] + HALF) >> SHIFT;
     hsv[i + 2] = v;
   }
   return hsv;
 }
 
 /** Least `diff` that reaches the saturation, by value. */
-const LEAST_DIFF = least((v, diff) => (diff * SATURATION_FACTOR[v]! + HALF) >> SHIFT >= MIN_SATURATION);
+const LEAST_DIFF = least((v, diff) => (diff * SATURATION_FACTOR[v] + HALF) >> SHIFT >= MIN_SATURATION);
 /** Red is largest: hue is inside where it wraps below 0, i.e. from this `b - g` on, by `diff`. */
-const LEAST_BLUE_OVER_GREEN = least((diff, d) => (-d * HUE_FACTOR[diff]! + HALF) >> SHIFT < 0);
+const LEAST_BLUE_OVER_GREEN = least((diff, d) => (-d * HUE_FACTOR[diff] + HALF) >> SHIFT < 0);
 /** Green is largest: hue (60 to 90 degrees / 2) is inside from this `b - r` on, by `diff`. */
-const LEAST_BLUE_OVER_RED = least((diff, d) => ((d + 2 * diff) * HUE_FACTOR[diff]! + HALF) >> SHIFT >= MIN_HUE);
+const LEAST_BLUE_OVER_RED = least((diff, d) => ((d + 2 * diff) * HUE_FACTOR[diff] + HALF) >> SHIFT >= MIN_HUE);
 
 /** For each row the least column, 0 to 255, that holds; 256 where none does. */
 function least(holds: (row: number, column: number) => boolean): Int16Array {
@@ -60,16 +60,16 @@ export function hsvShare(rgb: Uint8Array, offset: number, pixels: number): { rea
   const end = offset + 3 * pixels;
   let inside = 0;
   for (let i = offset; i < end; i += 3) {
-    const r = rgb[i]!;
-    const g = rgb[i + 1]!;
-    const b = rgb[i + 2]!;
+    const r = rgb[i];
+    const g = rgb[i + 1];
+    const b = rgb[i + 2];
     if (r >= g && r >= b) {
       const diff = r - Math.min(g, b);
-      if (r >= MIN_VALUE && diff >= LEAST_DIFF[r]! && b - g >= LEAST_BLUE_OVER_GREEN[diff]!) inside++;
+      if (r >= MIN_VALUE && diff >= LEAST_DIFF[r] && b - g >= LEAST_BLUE_OVER_GREEN[diff]) inside++;
     } else if (g >= b) {
       const diff = g - Math.min(r, b);
-      if (g >= MIN_VALUE && diff >= LEAST_DIFF[g]! && b - r >= LEAST_BLUE_OVER_RED[diff]!) inside++;
-    } else if (b >= MIN_VALUE && b - Math.min(r, g) >= LEAST_DIFF[b]!) inside++;
+      if (g >= MIN_VALUE && diff >= LEAST_DIFF[g] && b - r >= LEAST_BLUE_OVER_RED[diff]) inside++;
+    } else if (b >= MIN_VALUE && b - Math.min(r, g) >= LEAST_DIFF[b]) inside++;
   }
   return { inside };
 }

@@ -33,7 +33,7 @@ export function makePlan(input: {
   readonly shardTiles: number;
 }): Plan {
   const { slide, ref, mpp, overview, recipe } = input;
-  const base = slide.levels[0]!;
+  const base = slide.levels[0];
   const { geometry, warnings } = tileGeometry(slide.levels, mpp, recipe.tile);
 
   let outline = NO_OUTLINE;
@@ -47,7 +47,7 @@ export function makePlan(input: {
     if (mask.share === 0) warnings.push('No tissue was found: the slide looks empty. --tissue none takes every tile.');
   }
 
-  const level = slide.levels[geometry.level]!;
+  const level = slide.levels[geometry.level];
   const { x, y, counts } = planTiles({
     level,
     geometry,

@@ -6,7 +6,7 @@ export function blur(rgb: Uint8Array, width: number, height: number): Uint8Array
     const up = Math.max(0, y - 1) * row;
     const here = y * row;
     const down = Math.min(height - 1, y + 1) * row;
-    for (let i = 0; i < row; i++) sums[here + i] = rgb[up + i]! + rgb[here + i]! + rgb[down + i]!;
+    for (let i = 0; i < row; i++) sums[here + i] = rgb[up + i] + rgb[here + i] + rgb[down + i];
   }
   const out = new Uint8Array(rgb.length);
   for (let y = 0; y < height; y++) {
@@ -14,7 +14,7 @@ export function blur(rgb: Uint8Array, width: number, height: number): Uint8Array
     for (let i = 0; i < row; i++) {
       const left = i < 3 ? i : i - 3;
       const right = i >= row - 3 ? i : i + 3;
-      out[here + i] = (sums[here + left]! + sums[here + i]! + sums[here + right]! + 4) / 9;
+      out[here + i] = (sums[here + left] + sums[here + i] + sums[here + right] + 4) / 9;
     }
   }
   return out;
@@ -51,7 +51,7 @@ export function smooth(mask: Uint8Array, width: number, height: number, radius: 
   const sum = (source: Uint8Array, lines: number, length: number, lineStep: number, step: number) => {
     const out = new Uint8Array(source.length);
     for (let line = 0; line < lines; line++) {
-      const at = (i: number) => source[line * lineStep + Math.min(length - 1, Math.max(0, i)) * step]!;
+      const at = (i: number) => source[line * lineStep + Math.min(length - 1, Math.max(0, i)) * step];
       let count = 0;
       for (let i = -radius; i < radius; i++) count += at(i);
       for (let i = 0; i < length; i++) {
@@ -71,8 +71,8 @@ export function smooth(mask: Uint8Array, width: number, height: number, radius: 
 export function fillHoles(mask: Uint8Array<ArrayBuffer>, width: number, height: number, least: number) {
   const holes = components(mask, width, height, 0);
   return mask.map((value, i) => {
-    const label = holes.labels[i]!;
-    return value === 1 || (!holes.onEdge[label] && holes.areas[label]! < least) ? 1 : 0;
+    const label = holes.labels[i];
+    return value === 1 || (!holes.onEdge[label] && holes.areas[label] < least) ? 1 : 0;
   });
 }
 

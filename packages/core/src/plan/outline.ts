@@ -26,7 +26,7 @@ export function outlineOf(
   const { labels } = components(mask.data, mask.width, mask.height, 1);
   const polygons = new Map<number, { outer: Point[]; holes: Point[][] }>();
   for (const { ring, pixel } of borders(mask)) {
-    const label = labels[pixel]!;
+    const label = labels[pixel];
     const polygon = polygons.get(label) ?? { outer: [], holes: [] };
     if (signedArea(ring) > 0) polygon.outer = ring;
     else polygon.holes.push(ring);
@@ -39,7 +39,7 @@ export function outlineOf(
         tenth(Math.min((y / 2) * scale.downsampleY, scale.height)),
       ],
     );
-    return [...scaled, scaled[0]!];
+    return [...scaled, scaled[0]];
   };
   return {
     type: 'FeatureCollection',
@@ -86,8 +86,8 @@ function* borders({ data, width, height }: TissueMask): Generator<{ ring: Point[
 function signedArea(ring: readonly Point[]): number {
   let twice = 0;
   for (let i = 0; i < ring.length; i++) {
-    const [x1, y1] = ring[i]!;
-    const [x2, y2] = ring[(i + 1) % ring.length]!;
+    const [x1, y1] = ring[i];
+    const [x2, y2] = ring[(i + 1) % ring.length];
     twice += x1 * y2 - x2 * y1;
   }
   return twice / 2;
@@ -96,8 +96,8 @@ function signedArea(ring: readonly Point[]): number {
 /** Douglas-Peucker (1973) on a closed ring in half pixels, cut at its first point and the one farthest from it. */
 function simplify(ring: Point[]): Point[] {
   const limit = (2 * TOLERANCE) ** 2;
-  const far = farthest(ring, 0, ring.length, (p) => distance2(p, ring[0]!)).index;
-  const closed = [...ring, ring[0]!];
+  const far = farthest(ring, 0, ring.length, (p) => distance2(p, ring[0])).index;
+  const closed = [...ring, ring[0]];
   const keep = new Uint8Array(closed.length);
   keep[0] = keep[far] = 1;
   const ranges: [number, number][] = [
@@ -106,7 +106,7 @@ function simplify(ring: Point[]): Point[] {
   ];
   while (ranges.length > 0) {
     const [from, to] = ranges.pop()!;
-    const worst = farthest(closed, from + 1, to, (p) => segmentDistance2(p, closed[from]!, closed[to]!));
+    const worst = farthest(closed, from + 1, to, (p) => segmentDistance2(p, closed[from], closed[to]));
     if (worst.value <= limit) continue;
     keep[worst.index] = 1;
     ranges.push([from, worst.index], [worst.index, to]);
@@ -119,7 +119,7 @@ function farthest(points: readonly Point[], from: number, to: number, measure: (
   let index = from;
   let value = -1;
   for (let i = from; i < to; i++) {
-    const d = measure(points[i]!);
+    const d = measure(points[i]);
     if (d > value) [index, value] = [i, d];
   }
   return { index, value };

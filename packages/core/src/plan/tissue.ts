@@ -57,7 +57,7 @@ export function findTissue(overview: Overview): TissueMask {
 
   let data = new Uint8Array(width * height);
   if (threshold !== null) {
-    for (let i = 0; i < data.length; i++) data[i] = kind[i] !== BLACK && saturation[i]! >= threshold ? 1 : 0;
+    for (let i = 0; i < data.length; i++) data[i] = kind[i] !== BLACK && saturation[i] >= threshold ? 1 : 0;
     data = smooth(close(data, width, height, LIMITS.closeRadius), width, height, LIMITS.smoothRadius);
     data = dropPieces(data, width, height, kind);
     data = fillHoles(data, width, height, Math.max(LIMITS.minPixels, LIMITS.minHole * data.length));
@@ -65,7 +65,7 @@ export function findTissue(overview: Overview): TissueMask {
   let tissue = 0;
   for (let i = 0; i < data.length; i++) {
     if (unreadable?.[i]) data[i] = 1;
-    tissue += data[i]!;
+    tissue += data[i];
   }
   return { width, height, data, threshold, share: data.length ? tissue / data.length : 0 };
 }
@@ -74,12 +74,12 @@ export function findTissue(overview: Overview): TissueMask {
 function dropPieces(data: Uint8Array<ArrayBuffer>, width: number, height: number, kind: Uint8Array) {
   const { labels, areas } = components(data, width, height, 1);
   const ink = new Uint32Array(areas.length);
-  for (let i = 0; i < data.length; i++) if (kind[i] === INK) ink[labels[i]!]!++;
+  for (let i = 0; i < data.length; i++) if (kind[i] === INK) ink[labels[i]]++;
   const least = Math.max(LIMITS.minPixels, LIMITS.minPiece * data.length);
   const large = areas.map((area, label) => label > 0 && area >= least);
-  const drawn = areas.map((area, label) => ink[label]! > LIMITS.penShare * area);
+  const drawn = areas.map((area, label) => ink[label] > LIMITS.penShare * area);
   const allDrawn = large.every((is, label) => !is || drawn[label]);
-  return data.map((_, i) => (large[labels[i]!] && (allDrawn || !drawn[labels[i]!]) ? 1 : 0));
+  return data.map((_, i) => (large[labels[i]] && (allDrawn || !drawn[labels[i]]) ? 1 : 0));
 }
 
 /** Colour of the empty glass: per channel the mode of the bright, nearly grey pixels; white where there are hardly any. */
@@ -87,14 +87,14 @@ function glassOf(rgb: Uint8Array): readonly [number, number, number] {
   const histograms = [new Uint32Array(256), new Uint32Array(256), new Uint32Array(256)] as const;
   let count = 0;
   for (let i = 0; i < rgb.length; i += 3) {
-    const r = rgb[i]!;
-    const g = rgb[i + 1]!;
-    const b = rgb[i + 2]!;
+    const r = rgb[i];
+    const g = rgb[i + 1];
+    const b = rgb[i + 2];
     const min = Math.min(r, g, b);
     if (min < LIMITS.glass || Math.max(r, g, b) - min > 30) continue;
-    histograms[0][r]!++;
-    histograms[1][g]!++;
-    histograms[2][b]!++;
+    histograms[0][r]++;
+    histograms[1][g]++;
+    histograms[2][b]++;
     count++;
   }
   if (count * 3 < rgb.length * 0.01) return [255, 255, 255];
@@ -116,9 +116,9 @@ function readColours(rgb: Uint8Array, glass: readonly [number, number, number]) 
     Uint8Array.from({ length: 256 }, (_, v) => Math.min(255, Math.round((v * 255) / channel))),
   ) as [Uint8Array, Uint8Array, Uint8Array];
   for (let i = 0, p = 0; p < pixels; i += 3, p++) {
-    const r = red[rgb[i]!]!;
-    const g = green[rgb[i + 1]!]!;
-    const b = blue[rgb[i + 2]!]!;
+    const r = red[rgb[i]];
+    const g = green[rgb[i + 1]];
+    const b = blue[rgb[i + 2]];
     const max = Math.max(r, g, b);
     const min = Math.min(r, g, b);
     saturation[p] = max === 0 ? 0 : (255 * (max - min)) / max;
@@ -141,7 +141,7 @@ function isInk(r: number, g: number, b: number): boolean {
 /** The saturation from which a pixel is tissue; null where nothing is. */
 function chooseThreshold(saturation: Uint8Array, kind: Uint8Array): number | null {
   const histogram = new Float64Array(256);
-  for (let i = 0; i < saturation.length; i++) if (kind[i] !== BLACK) histogram[saturation[i]!]!++;
+  for (let i = 0; i < saturation.length; i++) if (kind[i] !== BLACK) histogram[saturation[i]]++;
   const { threshold, low, high } = otsu(histogram);
   if (high < LIMITS.minThreshold) return null;
   if (high - low < LIMITS.minContrast) return low >= LIMITS.maxThreshold ? LIMITS.minThreshold : null;
@@ -153,8 +153,8 @@ function otsu(histogram: Float64Array): { threshold: number; low: number; high: 
   let total = 0;
   let sum = 0;
   for (let v = 0; v < histogram.length; v++) {
-    total += histogram[v]!;
-    sum += v * histogram[v]!;
+    total += histogram[v];
+    sum += v * histogram[v];
   }
   const mean = total === 0 ? 0 : sum / total;
   let best = { threshold: 0, low: mean, high: mean };
@@ -162,8 +162,8 @@ function otsu(histogram: Float64Array): { threshold: number; low: number; high: 
   let below = 0;
   let sumBelow = 0;
   for (let v = 0; v < histogram.length - 1; v++) {
-    below += histogram[v]!;
-    sumBelow += v * histogram[v]!;
+    below += histogram[v];
+    sumBelow += v * histogram[v];
     if (below === 0 || below === total) continue;
     const low = sumBelow / below;
     const high = (sum - sumBelow) / (total - below);
