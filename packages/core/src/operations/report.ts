@@ -59,7 +59,7 @@ export async function reportOf(run: {
     model: run.model,
     out: run.out,
     overlays: `${run.out}/${recipeId}/qc`,
-    state: run.interrupted ? 'interrupted' : 'done',
+    state: run.interrupted && slides.done + slides.failed < slides.total ? 'interrupted' : 'done',
     slides,
     tiles,
     failures,

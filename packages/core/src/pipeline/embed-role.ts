@@ -147,6 +147,7 @@ export function createEmbedRole(
         const committed = vectors.complete
           .then(() => commit(lease, plan, vectors))
           .then(() => lease.done())
+          .then(() => meter.shardDone(lease.job.slide, lease.job.shard!))
           .catch((error) => giveUp(lease, error))
           .finally(() => {
             release();

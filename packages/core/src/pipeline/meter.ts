@@ -17,6 +17,8 @@ export interface Meter {
   tilesFound(count: number): void;
   tilesEmbedded(count: number): void;
   tilesFailed(count: number): void;
+  /** It is in the record. */
+  shardDone(slide: SlideRef, shard: { readonly index: number; readonly of: number }): void;
   bytesRead(count: number): void;
   notice(message: string): void;
   progress(): RunProgress;
@@ -110,6 +112,9 @@ export function createMeter(options: MeterOptions): Meter {
     },
     tilesFailed(count) {
       tiles.failed += count;
+    },
+    shardDone(slide, { index, of }) {
+      options.onEvent?.({ type: 'shard-done', slide, shard: index, of });
     },
     bytesRead(count) {
       bytes += count;

@@ -26,6 +26,7 @@ export type RunEvent =
       readonly tiles: number;
       readonly warnings: readonly string[];
     }
+  | { readonly type: 'shard-done'; readonly slide: SlideRef; readonly shard: number; readonly of: number }
   | { readonly type: 'slide-done'; readonly slide: SlideRef; readonly tiles: number; readonly failed: number }
   | { readonly type: 'slide-skipped'; readonly slide: SlideRef; readonly tiles: number }
   | { readonly type: 'slide-failed'; readonly slide: SlideRef; readonly error: ErrorRecord }

@@ -1,0 +1,284 @@
+import { createHash } from 'node:crypto';
+import {
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { fileBlobs, openRecord, type RunReport, search, verify } from '@nightshift/core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Bench, bench, run } from '../fixtures/run.ts';
+
+let b: Bench;
+beforeAll(async () => {
+  b = await bench();
+});
+afterAll(() => b.dispose());
+
+const check = (out: string) => verify({ out, run: null, store: null });
+
+/** Rows of a slide: tile position to vector. */
+async function rows(out: string, report: RunReport, slide: string): Promise<Map<string, Float32Array>> {
+  const record = await openRecord(fileBlobs(out));
+  const key = readdirSync(join(out, report.recipe, 'slides')).find((name) => name.startsWith(`${slide}-`))!;
+  const file = await record.readSlide(report.recipe, key.replace(/\.arrow$/, ''));
+  const found = new Map<string, Float32Array>();
+  for await (const { x, y, vectors } of file!.batches()) {
+    for (let i = 0; i < x.length; i++) {
+      found.set(`${x[i]},${y[i]}`, vectors.slice(i * file!.dims, (i + 1) * file!.dims));
+    }
+  }
+  await file!.close();
+  return found;
+}
+
+/** Every file below a folder of a record, by name and sha256. */
+function contents(out: string, sub: string): Record<string, string> {
+  const names = readdirSync(join(out, sub), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  return Object.fromEntries(
+    names.map((entry) => {
+      const path = join(entry.parentPath, entry.name);
+      return [path.slice(out.length), createHash('sha256').update(readFileSync(path)).digest('hex')];
+    }),
+  );
+}
+
+describe('embed', () => {
+  it('embeds every planned tile of every slide once, indexes them, and leaves nothing over', async () => {
+    b.slide('a.svs');
+    b.slide('b.svs');
+    const { report } = await run({ sources: [b.path('slides')], model: b.model, out: b.path('whole') });
+    expect(report).toMatchObject({ state: 'done', failures: [], slides: { total: 2, done: 2, failed: 0 } });
+    expect(report.tiles.planned).toBeGreaterThan(40);
+    expect(report.tiles.embedded).toBe(report.tiles.planned);
+    const verified = await check(b.path('whole'));
+    expect(verified).toMatchObject({ ok: true, findings: [], storeRows: report.tiles.planned });
+    expect(leftovers(b.path('whole'), report)).toBe(0);
+  });
+
+  it('gives a tile the vector that the encoder gives its pixels, whatever batch and shard it rode in', async () => {
+    const source = b.slide('a.svs');
+    const alone = await run({ sources: [source], model: b.model, out: b.path('alone'), batch: 1, shardTiles: 5000 });
+    const mixed = await run({
+      sources: [b.path('slides')],
+      model: b.model,
+      out: b.path('mixed'),
+      batch: 7,
+      shardTiles: 16,
+    });
+    const expected = await rows(b.path('alone'), alone.report, 'a');
+    const found = await rows(b.path('mixed'), mixed.report, 'a');
+    expect(found).toEqual(expected);
+  });
+
+  it('does nothing the second time, and loads no model for it', async () => {
+    const options = { sources: [b.slide('a.svs')], model: b.model, out: b.path('twice') };
+    await run(options);
+    const before = contents(b.path('twice'), '.');
+    const { report, events } = await run(options);
+    expect(report).toMatchObject({ state: 'done', slides: { done: 1, skipped: 1 }, deviceBusy: 0, tilesPerSecond: 0 });
+    expect(events.map(({ type }) => type)).toContain('slide-skipped');
+    const after = contents(b.path('twice'), '.');
+    const results = (all: Record<string, string>) => Object.entries(all).filter(([name]) => !name.startsWith('/store'));
+    expect(results(after)).toEqual(results(before));
+  });
+
+  it('completes an interrupted run to the very bytes of an undisturbed one', async () => {
+    const source = b.slide('a.svs');
+    const undisturbed = await run({ sources: [source], model: b.model, out: b.path('undisturbed') });
+    const options = { sources: [source], model: b.model, out: b.path('interrupted') };
+    const stop = new AbortController();
+    const { report } = await run(options, {
+      signal: stop.signal,
+      onEvent: ({ type }) => {
+        if (type === 'shard-done') stop.abort();
+      },
+    });
+    expect(report).toMatchObject({ state: 'interrupted', slides: { done: 0 } });
+    expect(leftovers(b.path('interrupted'), report)).toBeGreaterThan(0);
+    const { report: resumed } = await run(options);
+    expect(resumed).toMatchObject({ state: 'done', failures: [] });
+    expect(contents(b.path('interrupted'), `${resumed.recipe}/slides`)).toEqual(
+      contents(b.path('undisturbed'), `${undisturbed.report.recipe}/slides`),
+    );
+    expect(await check(b.path('interrupted'))).toMatchObject({ ok: true, findings: [] });
+  });
+
+  it('goes on past slides that are broken in every way, and says of each what to do', async () => {
+    const dir = b.path('broken');
+    b.slide('../broken/good.svs');
+    b.slide('../broken/truncated.svs');
+    truncateSync(join(dir, 'truncated.svs'), Math.floor(statSync(join(dir, 'truncated.svs')).size / 2));
+    writeFileSync(join(dir, 'text.svs'), 'this is not a slide, whatever its name says');
+    writeFileSync(join(dir, 'empty.svs'), '');
+    const manifest = join(dir, 'cohort.csv');
+    writeFileSync(manifest, 'uri\ngood.svs\ntruncated.svs\ntext.svs\nempty.svs\ngone.svs\n');
+    const { report } = await run({ sources: [manifest], model: b.model, out: b.path('broken-out') });
+    expect(report).toMatchObject({ state: 'done', slides: { total: 5, done: 1, failed: 4 } });
+    const codes = Object.fromEntries(report.failures.map(({ uri, error }) => [uri.split('/').at(-1), error.code]));
+    expect(codes).toEqual({
+      'truncated.svs': expect.stringMatching(/^slide-(truncated|corrupt|not-a-slide)$/),
+      'text.svs': 'slide-not-a-slide',
+      'empty.svs': 'slide-not-a-slide',
+      'gone.svs': 'slide-not-found',
+    });
+    for (const { error } of report.failures) expect(error.next).toMatch(/\.$/);
+    expect((await check(b.path('broken-out'))).findings.filter(({ severity }) => severity === 'error')).toEqual([]);
+  });
+
+  it('loses only the tiles that a torn file lost, and lists each in the ledger', async () => {
+    const torn = b.slide('../torn/torn.svs');
+    const bytes = readFileSync(torn);
+    // Pixels lie before the directories in this file: a hole in the middle hits blocks of level 0 only.
+    bytes.fill(0, Math.floor(bytes.length * 0.4), Math.floor(bytes.length * 0.42));
+    writeFileSync(torn, bytes);
+    const { report } = await run({ sources: [torn], model: b.model, out: b.path('torn-out') });
+    expect(report.slides).toMatchObject({ done: 1, failed: 0 });
+    expect(report.tiles.failed).toBeGreaterThan(0);
+    expect(report.tiles.embedded).toBeGreaterThan(report.tiles.failed);
+    expect(report.tiles.embedded + report.tiles.failed).toBe(report.tiles.planned);
+    expect(report.failures.every(({ scope, error }) => scope === 'tile' && /^tile-/.test(error.code))).toBe(true);
+    expect(await check(b.path('torn-out'))).toMatchObject({ ok: true, tiles: { failed: report.tiles.failed } });
+  });
+
+  it('takes a slide that was replaced for another slide, and keeps both', async () => {
+    const path = b.slide('../replaced/s.svs');
+    const options = { sources: [path], model: b.model, out: b.path('replaced-out') };
+    const first = await run(options);
+    utimesSync(path, new Date(), new Date(Date.now() + 5000));
+    const second = await run(options);
+    expect(second.report.run).not.toBe(first.report.run);
+    expect(readdirSync(join(b.path('replaced-out'), first.report.recipe, 'slides'))).toHaveLength(2);
+  });
+
+  it('keeps the vectors of two recipes apart in one record, and asks which is meant', async () => {
+    const source = b.slide('a.svs');
+    const out = b.path('two');
+    const coarse = await run({ sources: [source], model: b.model, out, mpp: 1 });
+    const fine = await run({ sources: [source], model: b.model, out, mpp: 0.5 });
+    expect(fine.report.recipe).not.toBe(coarse.report.recipe);
+    expect(fine.events).toContainEqual({ type: 'notice', message: expect.stringContaining(coarse.report.run) });
+    await expect(check(out)).rejects.toMatchObject({ code: 'run-ambiguous' });
+    for (const { report } of [coarse, fine]) {
+      expect(await verify({ out, run: report.run, store: null })).toMatchObject({
+        ok: true,
+        storeRows: report.tiles.planned,
+      });
+    }
+  });
+
+  it.each([
+    { mpp: 0.25, warns: true },
+    { mpp: 0.5, warns: false },
+    { mpp: 1, warns: false },
+    { mpp: 2, warns: false },
+  ])('cuts tiles at $mpp um/px', async ({ mpp, warns }) => {
+    const out = b.path(`mpp-${mpp}`);
+    const { report } = await run({ sources: [b.slide('a.svs')], model: b.model, out, mpp, limit: 12 });
+    expect(report).toMatchObject({ state: 'done', failures: [] });
+    expect(report.warnings.length > 0).toBe(warns);
+    const record = await openRecord(fileBlobs(out));
+    const [key] = (await Array.fromAsync(record.listSlides(report.recipe)))!;
+    const plan = (await record.getPlan(report.recipe, key!))!;
+    expect(plan.geometry.sizeBase).toBe(Math.round(224 * (mpp / 0.5)));
+    expect(plan.counts.planned).toBeLessThanOrEqual(12);
+  });
+
+  it('overlaps tiles by what was asked, and filters them by colour', async () => {
+    const source = b.slide('a.svs');
+    const plain = await run({ sources: [source], model: b.model, out: b.path('plain') });
+    const overlapped = await run({ sources: [source], model: b.model, out: b.path('overlap'), overlapPx: 112 });
+    expect(overlapped.report.tiles.planned).toBeGreaterThan(3 * plain.report.tiles.planned);
+    const filtered = await run({ sources: [source], model: b.model, out: b.path('filtered'), filter: 'hsv' });
+    const { planned, embedded, rejectedByFilter } = filtered.report.tiles;
+    expect(planned + rejectedByFilter).toBe(plain.report.tiles.planned);
+    expect(embedded).toBe(planned);
+  });
+
+  it('serves CLS and mean from the one graph that gives both', async () => {
+    const source = b.slide('a.svs');
+    const of = async (embedding: 'cls+mean' | 'cls' | 'mean') => {
+      const out = b.path(`kind-${embedding}`);
+      const { report } = await run({ sources: [source], model: b.model, out, embedding, limit: 4 });
+      return rows(out, report, 'a');
+    };
+    const [both, cls, mean] = [await of('cls+mean'), await of('cls'), await of('mean')];
+    for (const [tile, vector] of both) {
+      expect(cls.get(tile)).toEqual(vector.slice(0, 64));
+      expect(mean.get(tile)).toEqual(vector.slice(64));
+    }
+  });
+
+  it('finds a tile’s own twin first, and a picture of it too', async () => {
+    const out = b.path('search-out');
+    const { report } = await run({ sources: [b.slide('a.svs'), b.slide('b.svs')], model: b.model, out });
+    const [at] = (await rows(out, report, 'a')).keys();
+    const [x, y] = at!.split(',').map(Number) as [number, number];
+    const sheet = b.path('sheet.jpg');
+    const found = await search({
+      out,
+      run: null,
+      query: { slide: 'a.svs', x: x + 100, y: y + 100 },
+      k: 5,
+      slides: [],
+      model: null,
+      modelDirs: [],
+      store: null,
+      contactSheet: sheet,
+    });
+    expect(found.hits).toHaveLength(5);
+    expect(found.hits[0]).toMatchObject({ slide: expect.stringMatching(/^b-/), x, y });
+    expect(found.hits[0]!.score).toBeGreaterThan(0.999);
+    expect(readFileSync(sheet).subarray(0, 2)).toEqual(Buffer.from([0xff, 0xd8]));
+    const only = await search({
+      out,
+      run: null,
+      query: { slide: 'a.svs', x, y },
+      k: 3,
+      slides: ['a'],
+      model: null,
+      modelDirs: [],
+      store: null,
+      contactSheet: null,
+    });
+    expect(only.hits.every(({ slide }) => slide.startsWith('a-'))).toBe(true);
+    await expect(
+      search({
+        contactSheet: null,
+        run: null,
+        out,
+        query: { slide: 'nobody', x, y },
+        k: 1,
+        slides: [],
+        model: null,
+        modelDirs: [],
+        store: null,
+      }),
+    ).rejects.toMatchObject({ code: 'tile-not-in-record', next: expect.stringContaining('a-') });
+  });
+
+  it('refuses a model whose files were changed after conversion', async () => {
+    const data = join(b.dir, 'tampered');
+    cpSync(b.model, data, { recursive: true });
+    const file = readdirSync(data).find((name) => name.endsWith('.data'))!;
+    const bytes = readFileSync(join(data, file));
+    bytes[bytes.length >> 1] ^= 1;
+    writeFileSync(join(data, file), bytes);
+    await expect(run({ sources: [b.slide('a.svs')], model: data, out: b.path('tampered-out') })).rejects.toMatchObject({
+      code: 'model-digest',
+    });
+  });
+});
+
+/** Shard files left in a record. */
+function leftovers(out: string, report: RunReport): number {
+  if (!existsSync(join(out, report.recipe, 'shards'))) return 0;
+  return readdirSync(join(out, report.recipe, 'shards'), { recursive: true }).filter((name) =>
+    `${name}`.endsWith('.arrow'),
+  ).length;
+}
