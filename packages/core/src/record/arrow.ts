@@ -1,6 +1,5 @@
-import type { FileHandle } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
 import {
-  AsyncRecordBatchFileReader,
   Field,
   FixedSizeList,
   Float32,
@@ -12,9 +11,10 @@ import {
   Schema,
   Struct,
 } from 'apache-arrow';
+import { Footer } from 'apache-arrow/ipc/metadata/file';
 import { Message } from 'apache-arrow/ipc/metadata/message';
 import { NightshiftError } from '../errors.ts';
-import type { ByteSource } from '../source/source.ts';
+import type { ByteRange, ByteSource } from '../source/source.ts';
 
 /** Tiles and their vectors, row by row: (x[i], y[i]) in level-0 px, vector i = `vectors[i * dims .. (i + 1) * dims]`. */
 export interface TileRows {
@@ -24,12 +24,12 @@ export interface TileRows {
   readonly vectors: Float32Array;
 }
 
-/** An open tile file. Nothing but its footer is in memory. */
+/** An open tile file. Nothing but its head and footer is in memory. */
 export interface TileTable {
   readonly dims: number;
   /** Schema metadata as stored. */
   readonly metadata: ReadonlyMap<string, string>;
-  /** One record batch at a time, in file order. The arrays are the caller's. */
+  /** One record batch at a time, in file order. The arrays are the caller's. @throws `record-corrupt` */
   batches(): AsyncGenerator<TileRows>;
   close(): Promise<void>;
 }
@@ -38,6 +38,9 @@ export interface TileTable {
  * An Arrow IPC file (https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format) of columns `x` int32, `y` int32 and
  * `vector` FixedSizeList<float32>[dims], none nullable; one record batch for each `TileRows`, whose memory is let go once the
  * consumer asks for more. The same input gives the same bytes.
+ *
+ * Between the end of the stream and the footer, where no reader looks, lie checksums: CRC-32 of the head (all before the first
+ * batch) and of each batch, padded to 8 bytes; CRC-32 of these and the footer; the count of the former; `NIGHTCRC`.
  */
 export async function* encodeTiles(
   dims: number,
@@ -46,34 +49,42 @@ export async function* encodeTiles(
 ): AsyncGenerator<Uint8Array> {
   const schema = schemaOf(dims, metadata);
   const writer = new TileWriter(schema);
+  yield* writer.takeSection();
   for await (const rows of batches) {
     if (rows.x.length === 0) continue;
     writer.write(batchOf(schema, rows, dims));
-    yield* writer.take();
+    yield* writer.takeSection();
   }
   writer.close();
-  yield* writer.take();
+  yield* writer.takeSection();
 }
 
-/** @throws `record-corrupt` when this is not a whole tile file. Closes the source on an error, and with `close`. */
+/**
+ * Opens what `encodeTiles` wrote. Bytes are handed to the Arrow library only after their checksum was found right: it trusts what
+ * it parses, and one flipped bit can make it loop until memory is full.
+ * @throws `record-corrupt` when this is not a whole tile file. The source is closed then, else by `close`.
+ */
 export async function openTiles(source: ByteSource): Promise<TileTable> {
   try {
-    await checkEnds(source);
-    const reader = await RecordBatchReader.from(asFileHandle(source));
-    if (!(reader instanceof AsyncRecordBatchFileReader)) throw corrupt(source, 'not an Arrow file');
-    await reader.open();
-    const dims = dimsOf(reader.schema, source);
+    const { footer, checksums } = await readFooter(source);
+    const dims = dimsOf(footer.schema, source);
+    const blocks = Array.from(footer.recordBatches());
     return {
       dims,
-      metadata: reader.schema.metadata,
+      metadata: footer.schema.metadata,
       async *batches() {
-        for (let i = 0; i < reader.numRecordBatches; i++) yield await readBatch(reader, i, dims, source);
+        if (blocks.length === 0) return;
+        const head = await readChecked(source, { offset: 0, length: blocks[0]!.offset }, checksums[0]);
+        for (const [i, { offset, metaDataLength, bodyLength }] of blocks.entries()) {
+          const range = { offset, length: metaDataLength + bodyLength };
+          yield decodeBatch(head, await readChecked(source, range, checksums[i + 1]), dims);
+        }
       },
       close: () => source.close(),
     };
   } catch (error) {
     await source.close();
-    throw asCorrupt(error, source);
+    throw error;
   }
 }
 
@@ -87,28 +98,29 @@ export function firstNotFinite(vectors: Float32Array, dims: number): number {
 }
 
 /**
- * The library's file writer, with two differences: what is written is taken by the caller batch by batch instead of piling up
- * in a queue, and the file begins with the schema message, as the format asks and the library leaves out (readers that go
- * through a file from the front, DuckDB's among them, need it).
+ * The library's file writer, with three differences: what is written is taken by the caller section by section (head, each batch,
+ * end) instead of piling up in a queue; the file begins with the schema message, as the format asks and the library leaves out
+ * (readers that go through a file from the front need it); and checksums go before the footer.
  */
 class TileWriter extends RecordBatchFileWriter {
-  #chunks: Uint8Array[] = [];
+  #section: Uint8Array[] = [];
+  #checksums: number[] = [];
 
   constructor(schema: Schema) {
     super();
     this.reset(undefined, schema);
   }
 
-  take(): Uint8Array[] {
-    const chunks = this.#chunks;
-    this.#chunks = [];
-    return chunks;
+  takeSection(): Uint8Array[] {
+    const section = this.#section;
+    this.#section = [];
+    this.#checksums.push(section.reduce((sum, bytes) => crc32(bytes, sum), 0));
+    return section;
   }
 
   protected override _write(chunk: ArrayBufferView): this {
-    const view = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    if (view.length > 0) this.#chunks.push(view);
-    this._position += view.length;
+    if (chunk.byteLength > 0) this.#section.push(bytesOf(chunk));
+    this._position += chunk.byteLength;
     return this;
   }
 
@@ -116,6 +128,85 @@ class TileWriter extends RecordBatchFileWriter {
     super._writeSchema(schema);
     return this._writeMessage(Message.from(schema));
   }
+
+  protected override _writeFooter(schema: Schema): this {
+    super._writeFooter(schema);
+    const [endOfStream, footer, ...rest] = this.#section;
+    this.#section = [endOfStream!, ...trailer(this.#checksums, footer!), footer!, ...rest];
+    return this;
+  }
+}
+
+const MAGIC = 'ARROW1';
+const TRAILER_MAGIC = 'NIGHTCRC';
+/** After the footer: its length and the magic. */
+const END_BYTES = 10;
+/** After the checksums: that of checksums and footer, their count, and the magic. */
+const TRAILER_END_BYTES = 16;
+/** One read of this size finds the footer of most files. */
+const TAIL_BYTES = 64 * 1024;
+
+function trailer(checksums: readonly number[], footer: Uint8Array): Uint8Array[] {
+  const table = bytesOf(Uint32Array.from(checksums.length % 2 === 0 ? checksums : [...checksums, 0]));
+  const all = crc32(footer, crc32(table));
+  return [table, bytesOf(Uint32Array.of(all, checksums.length)), new TextEncoder().encode(TRAILER_MAGIC)];
+}
+
+interface CheckedFooter {
+  readonly footer: Footer;
+  /** Of the head and of each batch. */
+  readonly checksums: readonly number[];
+}
+
+async function readFooter(source: ByteSource): Promise<CheckedFooter> {
+  let tail = new Uint8Array(0);
+  async function fromEnd(distance: number, length: number): Promise<Uint8Array> {
+    if (distance > source.size) throw corrupt(source, `it has ${source.size} bytes and should have more`);
+    if (distance > tail.length) tail = await readTail(source, Math.max(distance, TAIL_BYTES));
+    return tail.subarray(tail.length - distance, tail.length - distance + length);
+  }
+
+  const end = await fromEnd(END_BYTES, END_BYTES);
+  const size = viewOf(end).getInt32(0, true);
+  if (text(end.subarray(4)) !== MAGIC || size <= 0) throw corrupt(source, 'it does not end as an Arrow file');
+  const toFooter = END_BYTES + size;
+  const footer = await fromEnd(toFooter, size);
+  const trailerEnd = await fromEnd(toFooter + TRAILER_END_BYTES, TRAILER_END_BYTES);
+  if (text(trailerEnd.subarray(8)) !== TRAILER_MAGIC) throw corrupt(source, 'it has no checksums before its footer');
+  const [sum, count] = [viewOf(trailerEnd).getUint32(0, true), viewOf(trailerEnd).getUint32(4, true)];
+  const tableBytes = 4 * (count + (count % 2));
+  const table = await fromEnd(toFooter + TRAILER_END_BYTES + tableBytes, tableBytes);
+  if (crc32(footer, crc32(table)) !== sum) throw corrupt(source, 'the checksum of its footer is wrong');
+  const checksums = Array.from({ length: count }, (_, i) => viewOf(table).getUint32(4 * i, true));
+  return { footer: Footer.decode(footer), checksums };
+}
+
+async function readTail(source: ByteSource, length: number): Promise<Uint8Array<ArrayBuffer>> {
+  const size = Math.min(length, source.size);
+  const [tail] = await source.read([{ offset: source.size - size, length: size }]);
+  return tail as Uint8Array<ArrayBuffer>;
+}
+
+async function readChecked(source: ByteSource, range: ByteRange, checksum: number | undefined): Promise<Uint8Array> {
+  const [found] = await source.read([range]);
+  if (crc32(found!) !== checksum) {
+    const where = `bytes ${range.offset} to ${range.offset + range.length}`;
+    throw corrupt(source, `the checksum of ${where} is wrong`);
+  }
+  return found!;
+}
+
+/** `head` is the file up to the first batch: magic, padding and the schema message, which a stream begins with. */
+function decodeBatch(head: Uint8Array, block: Uint8Array, dims: number): TileRows {
+  const [batch] = RecordBatchReader.from([head.subarray(8), block]);
+  const [x, y, vector] = batch!.data.children;
+  const length = batch!.numRows;
+  // Buffers are padded to 8 bytes, and the library's views take the padding in.
+  return {
+    x: x!.values.subarray(0, length),
+    y: y!.values.subarray(0, length),
+    vectors: vector!.children[0]!.values.subarray(0, length * dims),
+  };
 }
 
 function schemaOf(dims: number, metadata: ReadonlyMap<string, string>): Schema {
@@ -128,94 +219,33 @@ function schemaOf(dims: number, metadata: ReadonlyMap<string, string>): Schema {
   return new Schema(fields, new Map(metadata));
 }
 
+function dimsOf(schema: Schema, source: ByteSource): number {
+  const columns = schema.fields.map((field) => `${field.name}: ${field.type}`).join(', ');
+  const list = /^x: Int32, y: Int32, vector: FixedSizeList\[(\d+)\]<Float32>$/.exec(columns);
+  if (!list) throw corrupt(source, `its columns are ${columns}`);
+  return Number(list[1]);
+}
+
 function batchOf(schema: Schema, rows: TileRows, dims: number): RecordBatch {
   const length = rows.x.length;
   if (rows.y.length !== length || rows.vectors.length !== length * dims) {
     const counts = `${length} x, ${rows.y.length} y, ${rows.vectors.length} values of ${dims} dims`;
     throw new NightshiftError('internal', `rows do not fit together: ${counts}`);
   }
-  const [, , vector] = schema.fields;
-  const values = makeData({ type: new Float32(), length: length * dims, nullCount: 0, data: rows.vectors });
+  const list = schema.fields[2]!.type as FixedSizeList<Float32>;
+  const child = makeData({ type: new Float32(), length: length * dims, nullCount: 0, data: rows.vectors });
   const children = [
     makeData({ type: new Int32(), length, nullCount: 0, data: rows.x }),
     makeData({ type: new Int32(), length, nullCount: 0, data: rows.y }),
-    makeData({ type: vector!.type as FixedSizeList<Float32>, length, nullCount: 0, child: values }),
+    makeData({ type: list, length, nullCount: 0, child }),
   ];
   return new RecordBatch(schema, makeData({ type: new Struct(schema.fields), length, nullCount: 0, children }));
 }
 
-async function readBatch(
-  reader: AsyncRecordBatchFileReader,
-  index: number,
-  dims: number,
-  source: ByteSource,
-): Promise<TileRows> {
-  let batch: RecordBatch | null;
-  try {
-    batch = await reader.readRecordBatch(index);
-  } catch (error) {
-    throw asCorrupt(error, source);
-  }
-  const [x, y, vector] = batch?.data.children ?? [];
-  const length = batch?.numRows ?? -1;
-  // Buffers are padded to 8 bytes, and the library's views take the padding in.
-  const rows = {
-    x: x?.values?.subarray(0, length),
-    y: y?.values?.subarray(0, length),
-    vectors: vector?.children[0]?.values?.subarray(0, length * dims),
-  };
-  if (rows.x?.length !== length || rows.y?.length !== length || rows.vectors?.length !== length * dims) {
-    throw corrupt(source, `record batch ${index} is not whole`);
-  }
-  return rows;
-}
-
-function dimsOf(schema: Schema, source: ByteSource): number {
-  const vector = schema.fields.find((f) => f.name === 'vector')?.type;
-  const names = schema.fields.map((f) => `${f.name}: ${f.type}`).join(', ');
-  if (!/^x: Int32, y: Int32, vector: FixedSizeList\[\d+\]<Float32>$/.test(names)) {
-    throw corrupt(source, `its columns are ${names}`);
-  }
-  return (vector as FixedSizeList).listSize;
-}
-
-const MAGIC = 'ARROW1';
-
-/** The reader takes a cut file for an empty one or asks for absurd lengths: the ends are looked at before. */
-async function checkEnds(source: ByteSource): Promise<void> {
-  if (source.size < 26) throw corrupt(source, `it has ${source.size} bytes`);
-  const [head, tail] = await source.read([
-    { offset: 0, length: 6 },
-    { offset: source.size - 10, length: 10 },
-  ]);
-  const footer = new DataView(tail!.buffer, tail!.byteOffset).getInt32(0, true);
-  if (text(head!) !== MAGIC || text(tail!.subarray(4)) !== MAGIC || footer <= 0 || footer > source.size - 24) {
-    throw corrupt(source, 'it does not begin and end as an Arrow file');
-  }
-}
-
+const bytesOf = (view: ArrayBufferView): Uint8Array => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
 
-/** What the library reads of a `FileHandle` when it reads a file by ranges. */
-function asFileHandle(source: ByteSource): FileHandle {
-  const handle = {
-    fd: -1,
-    stat: async () => ({ size: source.size as number }),
-    read: async (buffer: Uint8Array, offset: number, length: number, position: number) => {
-      const [found] = await source.read([{ offset: position, length }]);
-      buffer.set(found!, offset);
-      return { bytesRead: length, buffer };
-    },
-    close: () => source.close(),
-  };
-  return handle as unknown as FileHandle;
-}
-
-function corrupt(source: ByteSource, why: string, cause?: unknown): NightshiftError {
-  return new NightshiftError('record-corrupt', `${source.uri}: ${why}`, { cause });
-}
-
-function asCorrupt(error: unknown, source: ByteSource): NightshiftError {
-  if (error instanceof NightshiftError) return error;
-  return corrupt(source, `damaged: ${error instanceof Error ? error.message : String(error)}`, error);
+function corrupt(source: ByteSource, why: string): NightshiftError {
+  return new NightshiftError('record-corrupt', `${source.uri} is damaged: ${why}`);
 }

@@ -1,6 +1,8 @@
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { Table as LanceTable, VectorQuery } from '@lancedb/lancedb';
+import type { Connection, Table, VectorQuery } from '@lancedb/lancedb';
 import {
+  Table as ArrowTable,
   Field,
   FixedSizeList,
   Float16,
@@ -9,7 +11,6 @@ import {
   RecordBatch,
   Schema,
   Struct,
-  Table,
   Utf8,
   type Vector,
   vectorFromArray,
@@ -69,35 +70,73 @@ export async function openLance(options: LanceOptions): Promise<VectorStore> {
       throw storeError(error, `${uri}: ${doing}`);
     });
 
-  const { db, table } = await failing('opening', async () => {
-    const db = await connect(dir, { readConsistencyInterval: 0 });
-    const table = await openTable(db, `tiles_${recipe}`, schema);
-    return { db, table };
-  });
-  await checkDims(table, dims, uri);
+  const name = `tiles_${recipe}`;
+  let db: Connection | null = null;
+  let table: Table | null = null;
+  let keyed = false;
   let commits = 0;
 
+  /** The table, or null while there is none: reading a store makes nothing. */
+  async function present(): Promise<Table | null> {
+    if (table) return table;
+    if (!db && !existsSync(dir)) return null;
+    db ??= await connect(dir, { readConsistencyInterval: 0 });
+    if (!(await db.tableNames()).includes(name)) return null;
+    return open(await db.openTable(name));
+  }
+
+  /** The table, made where there is none, with its key declared. Other processes may do the same just now. */
+  async function made(): Promise<Table> {
+    if (table && keyed) return table;
+    let found = await present();
+    if (!found) {
+      db ??= await connect(dir, { readConsistencyInterval: 0 });
+      const database = db;
+      found = await open(await database.createEmptyTable(name, schema).catch(() => database.openTable(name)));
+    }
+    if (!(await hasKey(found))) {
+      const opened = found;
+      await opened.setUnenforcedPrimaryKey('id').catch(async (error) => {
+        if (!(await hasKey(opened))) throw error;
+      });
+    }
+    keyed = true;
+    return found;
+  }
+
+  async function open(opened: Table): Promise<Table> {
+    const { fields } = await opened.schema();
+    const held = fields.find((field) => field.name === 'vector')?.type.listSize;
+    if (held !== dims) {
+      throw new NightshiftError('model-mismatch', `${uri}, table ${name}, holds vectors of ${held} dims, not ${dims}`);
+    }
+    table = opened;
+    return opened;
+  }
+
   async function count(slide: string): Promise<number> {
-    return table.countRows(inSlides([slide]));
+    return (await (await present())?.countRows(inSlides([slide]))) ?? 0;
   }
 
   /** Rows of the slide that are not in `batches` go, in the same commit. */
   async function replace(slide: string, batches: RecordBatch[]): Promise<void> {
+    const table = await made();
     if (batches.length === 0) await table.delete(inSlides([slide]));
     else {
       const merge = table.mergeInsert('id').whenMatchedUpdateAll().whenNotMatchedInsertAll();
-      await merge.whenNotMatchedBySourceDelete({ where: inSlides([slide]) }).execute(new Table(schema, batches));
+      await merge.whenNotMatchedBySourceDelete({ where: inSlides([slide]) }).execute(new ArrowTable(schema, batches));
     }
     commits += 1;
   }
 
   async function insert(batches: RecordBatch[]): Promise<void> {
-    await table.mergeInsert('id').whenNotMatchedInsertAll().execute(new Table(schema, batches));
+    const table = await made();
+    await table.mergeInsert('id').whenNotMatchedInsertAll().execute(new ArrowTable(schema, batches));
     commits += 1;
   }
 
   async function upsertSlide(slide: string, rows: AsyncIterable<StoreRows>): Promise<number> {
-    const present = (await count(slide)) > 0;
+    const replaces = (await count(slide)) > 0;
     let batches: RecordBatch[] = [];
     let bytes = 0;
     let total = 0;
@@ -106,7 +145,7 @@ export async function openLance(options: LanceOptions): Promise<VectorStore> {
       for await (const batch of rows) {
         if (batch.x.length === 0) continue;
         if (bytes + batch.vectors.length * 2 > commitBytes && batches.length > 0) {
-          if (!partial && present) await replace(slide, []);
+          if (!partial && replaces) await replace(slide, []);
           partial = true;
           await insert(batches);
           batches = [];
@@ -116,18 +155,18 @@ export async function openLance(options: LanceOptions): Promise<VectorStore> {
         bytes += batch.vectors.length * 2;
         total += batch.x.length;
       }
-      if (present && !partial) await replace(slide, batches);
+      if (replaces && !partial) await replace(slide, batches);
       else if (batches.length > 0) await insert(batches);
     } catch (error) {
       if (partial) await replace(slide, []);
       throw error;
     }
-    if (commits >= COMMITS_PER_COMPACTION) await compact();
+    if (commits >= COMMITS_PER_COMPACTION) await compact(await made());
     return total;
   }
 
   /** Other writers may commit meanwhile: compaction then gives way, and the next one does the work. */
-  async function compact(): Promise<void> {
+  async function compact(table: Table): Promise<void> {
     commits = 0;
     const cleanupOlderThan = new Date(Date.now() - VERSION_LIFE_MS);
     await table.optimize({ cleanupOlderThan }).catch((error) => {
@@ -135,21 +174,17 @@ export async function openLance(options: LanceOptions): Promise<VectorStore> {
     });
   }
 
-  async function hasIndex(): Promise<boolean> {
-    return (await table.listIndices()).some((index) => index.columns.includes('vector'));
-  }
-
   async function optimize(): Promise<{ rows: number; indexed: boolean }> {
-    await compact();
+    const table = await present();
+    if (!table) return { rows: 0, indexed: false };
+    await compact(table);
     const rows = await table.countRows();
-    if (rows < indexRows) return { rows, indexed: await hasIndex() };
-    if (!(await hasIndex())) {
-      await table.createIndex('slide', { config: Index.bitmap(), replace: true });
-      // RaBitQ packs dims by eight.
-      const config =
-        dims % 8 === 0 ? Index.ivfRq({ distanceType: 'cosine' }) : Index.ivfFlat({ distanceType: 'cosine' });
-      await table.createIndex('vector', { config, replace: true });
-    }
+    const indexed = (await table.listIndices()).some((index) => index.columns.includes('vector'));
+    if (indexed || rows < indexRows) return { rows, indexed };
+    await table.createIndex('slide', { config: Index.bitmap(), replace: true });
+    // RaBitQ packs dims by eight.
+    const config = dims % 8 === 0 ? Index.ivfRq({ distanceType: 'cosine' }) : Index.ivfFlat({ distanceType: 'cosine' });
+    await table.createIndex('vector', { config, replace: true });
     return { rows, indexed: true };
   }
 
@@ -157,7 +192,8 @@ export async function openLance(options: LanceOptions): Promise<VectorStore> {
     if (vector.length !== dims) {
       throw new NightshiftError('model-mismatch', `the query has ${vector.length} dims, ${uri} holds ${dims}`);
     }
-    if (k < 1 || slides?.length === 0) return [];
+    const table = await present();
+    if (!table || k < 1 || slides?.length === 0) return [];
     let query: VectorQuery = table.query().nearestTo(unit(vector, dims)).distanceType('cosine').limit(k);
     if (slides) query = query.where(inSlides(slides));
     // An index looks at a few partitions only, which may hold no row of the slides asked for.
@@ -173,43 +209,24 @@ export async function openLance(options: LanceOptions): Promise<VectorStore> {
     }));
   }
 
+  await failing('opening', present);
   return {
     uri,
     upsertSlide: (slide, rows) => failing(`writing ${slide}`, () => upsertSlide(slide, rows)),
     count: (slide) => failing('counting', () => count(slide)),
-    slides: () => failing('counting', () => countBySlide(table)),
+    slides: () => failing('counting', async () => countBySlide(await present())),
     search: (vector, { k, slides }) => failing('searching', () => search(vector, k, slides)),
     optimize: () => failing('optimizing', optimize),
     close: async () => {
-      table.close();
-      db.close();
+      table?.close();
+      db?.close();
     },
   };
 }
 
-type Database = Awaited<ReturnType<typeof import('@lancedb/lancedb').connect>>;
-
-async function openTable(db: Database, name: string, schema: Schema): Promise<LanceTable> {
-  let table: LanceTable;
-  if ((await db.tableNames()).includes(name)) table = await db.openTable(name);
-  else {
-    // Another process may create it first.
-    table = await db.createEmptyTable(name, schema).catch(() => db.openTable(name));
-  }
+async function hasKey(table: Table): Promise<boolean> {
   const id = (await table.schema()).fields.find((field) => field.name === 'id');
-  if (!id?.metadata.has('lance-schema:unenforced-primary-key:position')) await table.setUnenforcedPrimaryKey('id');
-  return table;
-}
-
-async function checkDims(table: LanceTable, dims: number, uri: string): Promise<void> {
-  const vector = (await table.schema()).fields.find((field) => field.name === 'vector');
-  const held = vector?.type.listSize;
-  if (held !== dims) {
-    throw new NightshiftError(
-      'model-mismatch',
-      `${uri}, table ${table.name}, holds vectors of ${held} dims, not ${dims}`,
-    );
-  }
+  return id?.metadata.has('lance-schema:unenforced-primary-key:position') ?? false;
 }
 
 function schemaOf(dims: number): Schema {
@@ -262,8 +279,9 @@ function unit(vectors: Float32Array, dims: number): Float32Array {
 }
 
 /** Rows a slide, counted from the rows themselves. */
-async function countBySlide(table: LanceTable): Promise<Map<string, number>> {
+async function countBySlide(table: Table | null): Promise<Map<string, number>> {
   const counts = new Map<string, number>();
+  if (!table) return counts;
   for await (const batch of table.query().select(['slide'])) {
     const slides: Vector<Utf8> = batch.getChild('slide')!;
     for (let i = 0; i < slides.length; i++) {
