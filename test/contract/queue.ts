@@ -4,7 +4,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 const job = (id: string): Job => ({
   id,
+  out: 's3://bucket/record',
   run: 'run-1',
+  model: 'a'.repeat(64),
   slide: { key: `slide-${id}`, uri: `/slides/${id}.svs`, contentId: '1-2', mpp: mpp(0.5) },
 });
 const helps = toErrorRecord(new NightshiftError('slide-unreadable', 'the disk hiccuped'));

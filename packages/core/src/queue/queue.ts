@@ -5,15 +5,21 @@ import type { Shard, SlideRef } from '../plan/plan.ts';
 export type Role = 'plan' | 'embed' | 'index';
 
 /**
- * One unit of work, small (under 4 KB) and self-contained: names and numbers, never pixels or secrets. `id` is derived from
- * what the job does; it only avoids doing work twice, the record decides what is done.
+ * One unit of work, small (under 4 KB) and self-contained: names and numbers, never pixels or secrets. `id` is derived from what
+ * the job does; it only avoids doing work twice, the record decides what is done.
  */
 export interface Job {
   readonly id: string;
+  /** URI of the record: a directory or `s3://bucket/prefix`. */
+  readonly out: string;
   readonly run: string;
+  /** Digest of the run's model. A process takes `embed` jobs of the one model that it has loaded. */
+  readonly model: string;
   readonly slide: SlideRef;
   /** For `embed`: which shard of the plan, and how many the plan has. */
   readonly shard?: Shard & { readonly of: number };
+  /** 1 to 1,000, lower goes first; runs of the same priority in the order added. Default 100. */
+  readonly priority?: number;
 }
 
 /** A job that this process holds. Exactly one of `done`, `release` and `fail` ends it. */
