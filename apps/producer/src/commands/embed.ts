@@ -126,8 +126,7 @@ function eventLines(event: RunEvent, { paint }: Terminal): string[] {
       return event.warnings.map((warning) => `${paint('yellow', '!')} ${basename(event.slide.uri)}: ${warning}`);
     case 'notice':
       return [`${paint('yellow', '!')} ${event.message}`];
-    case 'slide-done':
-    case 'slide-skipped':
+    default:
       return [];
   }
 }
