@@ -74,10 +74,4 @@ describe('tile geometry', () => {
     expect(geometry.readPx).toBe(448);
     expect(warnings).toEqual([expect.stringMatching(/not square: 0\.24 um\/px across, 0\.26 um\/px down \(8\.0 %\)/)]);
   });
-
-  it.each([[352.8], [0.02], [0], [Number.NaN], [Number.POSITIVE_INFINITY]])('refuses the absurd mpp %f', (value) => {
-    expect(() => tileGeometry(pyramid, square(value), tile(224, 0.5))).toThrow(
-      expect.objectContaining({ code: 'mpp-absurd' }),
-    );
-  });
 });

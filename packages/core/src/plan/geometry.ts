@@ -8,12 +8,11 @@ const SAME_SCALE = 0.005;
 /** Coarsest slide still accepted, as a multiple of the target: a 20x scan read for a 40x model, with a warning. */
 const MAX_UPSAMPLING = 2.05;
 const MAX_ANISOTROPY = 0.01;
-/** No whole-slide scanner lies outside these, um/px; a 72 dpi default tag (352.8) does. */
-const PLAUSIBLE_MPP = { min: 0.05, max: 20 } as const;
 
 /**
  * How to cut tiles of `tile.px` at `tile.mpp`: from the coarsest level that is at least as fine as the target. The mpp of a level is
- * mean(x, y) * downsample. Throws `mpp-absurd`, `mpp-too-coarse` or `usage` (overlap).
+ * mean(x, y) * downsample; `mpp` is what `resolveMpp` found plausible.
+ * @throws `mpp-too-coarse`, `usage` (overlap)
  */
 export function tileGeometry(
   levels: readonly Level[],
@@ -21,7 +20,8 @@ export function tileGeometry(
   tile: Recipe['tile'],
 ): { readonly geometry: TileGeometry; readonly warnings: string[] } {
   const warnings: string[] = [];
-  const baseMpp = checkedMpp(mpp, warnings);
+  const baseMpp = (mpp.x + mpp.y) / 2;
+  warnOfAnisotropy(mpp, baseMpp, warnings);
   if (!(tile.overlap >= 0 && tile.overlap < tile.px)) {
     throw new NightshiftError('usage', `an overlap of ${tile.overlap} px does not fit a tile of ${tile.px} px`, {
       next: 'Give an --overlap of at least 0 and less than --tile.',
@@ -58,25 +58,11 @@ export function tileGeometry(
   };
 }
 
-/** Mean mpp of level 0, checked. */
-function checkedMpp(mpp: MppReading, warnings: string[]): number {
-  for (const value of [mpp.x, mpp.y]) {
-    if (!(value >= PLAUSIBLE_MPP.min && value <= PLAUSIBLE_MPP.max)) {
-      throw new NightshiftError(
-        'mpp-absurd',
-        `the slide states ${um(value)} (source: ${mpp.source}); a scan has ${PLAUSIBLE_MPP.min} to ${PLAUSIBLE_MPP.max}`,
-        { data: { x: mpp.x, y: mpp.y, source: mpp.source } },
-      );
-    }
-  }
-  const mean = (mpp.x + mpp.y) / 2;
-  const anisotropy = Math.abs(mpp.x - mpp.y) / mean;
-  if (anisotropy > MAX_ANISOTROPY) {
-    warnings.push(
-      `Pixels are not square: ${um(mpp.x)} across, ${um(mpp.y)} down (${(anisotropy * 100).toFixed(1)} %); tiles use the mean.`,
-    );
-  }
-  return mean;
+function warnOfAnisotropy({ x, y }: MppReading, mean: number, warnings: string[]): void {
+  const anisotropy = Math.abs(x - y) / mean;
+  if (anisotropy <= MAX_ANISOTROPY) return;
+  const percent = (anisotropy * 100).toFixed(1);
+  warnings.push(`Pixels are not square: ${um(x)} across, ${um(y)} down (${percent} %); tiles use the mean.`);
 }
 
 const um = (value: number): string => `${Number(value.toPrecision(4))} um/px`;

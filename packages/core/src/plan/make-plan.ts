@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { NightshiftError } from '../errors.ts';
 import type { MppReading, Slide } from '../slide/slide.ts';
-import { basePx } from '../units.ts';
+import { basePx, mpp as umPerPx } from '../units.ts';
 import { tissueArea } from './area.ts';
 import { tileGeometry } from './geometry.ts';
 import { planTiles } from './grid.ts';
@@ -41,7 +41,7 @@ export function makePlan(input: {
   if (recipe.tissue.method === 'auto') {
     if (!overview) throw new NightshiftError('internal', `${ref.key}: tissue is to be found, but there is no overview`);
     const { downsampleX, downsampleY } = overview;
-    const mask = findTissue(overview);
+    const mask = findTissue(overview, umPerPx(((mpp.x + mpp.y) / 2) * downsampleX));
     tissue = tissueArea(mask, downsampleX, downsampleY);
     outline = outlineOf(mask, { downsampleX, downsampleY, width: base.width, height: base.height });
     if (mask.share === 0) warnings.push('No tissue was found: the slide looks empty. --tissue none takes every tile.');

@@ -1,3 +1,4 @@
+import type { Mpp } from '../units.ts';
 import { blur, close, components, fillHoles, smooth } from './morphology.ts';
 
 /** A small picture of a whole slide, at most about a megapixel. */
@@ -38,7 +39,10 @@ const LIMITS = {
   minPiece: 4e-5,
   minHole: 2e-4,
   minPixels: 24,
-  closeRadius: 3,
+  /** Half of the widest gap that is closed, px; and in um, for overviews so fine that cells lie apart. */
+  closeRadius: 3.5,
+  closeRadiusUm: 8,
+  mostCloseRadius: 24,
   smoothRadius: 2,
   /** A piece with more than this part in ink colours was drawn. */
   penShare: 0.6,
@@ -47,9 +51,9 @@ const LIMITS = {
 /**
  * Tissue of a bright-field overview: white balance on the glass, saturation of the slightly blurred picture, Otsu's threshold
  * within limits, tests for ink and black, closing, removal of small pieces and small holes. Pixels that could not be read count
- * as tissue, so that their tiles are planned and reported instead of lost. Pure; about 60 ms a megapixel.
+ * as tissue, so that their tiles are planned and reported instead of lost. `umPerPx` is the scale of the overview, where known.
  */
-export function findTissue(overview: Overview): TissueMask {
+export function findTissue(overview: Overview, umPerPx: Mpp | null = null): TissueMask {
   const { width, height, unreadable } = overview;
   const rgb = blur(overview.rgb, width, height);
   const { saturation, kind } = readColours(rgb, glassOf(rgb));
@@ -58,7 +62,8 @@ export function findTissue(overview: Overview): TissueMask {
   let data = new Uint8Array(width * height);
   if (threshold !== null) {
     for (let i = 0; i < data.length; i++) data[i] = kind[i] !== BLACK && saturation[i] >= threshold ? 1 : 0;
-    data = smooth(close(data, width, height, LIMITS.closeRadius), width, height, LIMITS.smoothRadius);
+    data = close(data, width, height, closeRadius(umPerPx));
+    data = smooth(data, width, height, LIMITS.smoothRadius);
     data = dropPieces(data, width, height, kind);
     data = fillHoles(data, width, height, Math.max(LIMITS.minPixels, LIMITS.minHole * data.length));
   }
@@ -68,6 +73,11 @@ export function findTissue(overview: Overview): TissueMask {
     tissue += data[i];
   }
   return { width, height, data, threshold, share: data.length ? tissue / data.length : 0 };
+}
+
+function closeRadius(umPerPx: Mpp | null): number {
+  const cells = umPerPx === null ? 0 : LIMITS.closeRadiusUm / umPerPx;
+  return Math.min(LIMITS.mostCloseRadius, Math.max(LIMITS.closeRadius, cells));
 }
 
 /** The mask without small pieces, and without those drawn by a pen, unless all of them are: then that is the stain's colour. */
