@@ -134,6 +134,8 @@ describe('weights that are no such model', () => {
     'encoder.layer.1.attention.attention.key.weight',
     'encoder.layer.0.mlp.weights_in.bias',
     'encoder.layer.1.norm2.weight',
+    'encoder.layer.0.layer_scale2.lambda1',
+    'encoder.layer.1.layer_scale1.lambda1',
     'embeddings.position_embeddings',
     'embeddings.cls_token',
     'layernorm.bias',

@@ -1,6 +1,6 @@
 import { execFile, fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -31,11 +31,11 @@ const alive = (pid: number) => {
   }
 };
 
-/** Waits until a process is gone: a zombie counts as gone. */
+/** Waits until a process is gone. A zombie counts as gone. */
 async function gone(pid: number): Promise<void> {
-  while (alive(pid) && !/^State:\sZ/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))) {
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+  const status = `/proc/${pid}/status`;
+  const isZombie = () => existsSync(status) && /^State:\sZ/m.test(readFileSync(status, 'utf8'));
+  while (alive(pid) && !isZombie()) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
 describe('the inference process', () => {

@@ -1,5 +1,4 @@
 import { fork } from 'node:child_process';
-import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { extname, join, resolve } from 'node:path';
 import { NightshiftError } from '../errors.ts';
@@ -113,17 +112,22 @@ async function startEngine(load: LoadRequest, { onOutcome, onDeath }: EngineEven
   child.stderr!.setEncoding('utf8').on('data', (text: string) => {
     stderr = (stderr + text).slice(-STDERR_TAIL);
   });
-  const exited = once(child, 'exit').then(([code, signal]) => {
+  const { promise: exited, resolve: tellExit } = Promise.withResolvers<string>();
+  child.once('exit', (code, signal) => {
     const how = signal ? `killed by ${signal}` : `exit code ${code}`;
-    return stderr.trim() ? `${how}: ${stderr.trim()}` : how;
+    tellExit(stderr.trim() ? `${how}: ${stderr.trim()}` : how);
   });
+  // A process that cannot be started gives no exit.
+  child.once('error', (error) => tellExit(error.message));
   const stop = async () => {
     if (child.connected) child.disconnect();
     await exited;
   };
 
-  child.send(load);
-  const first = await Promise.race([once(child, 'message').then(([reply]) => reply as Reply), exited]);
+  child.send(load, () => {});
+  const { promise: replied, resolve: tellReply } = Promise.withResolvers<Reply>();
+  child.once('message', tellReply);
+  const first = await Promise.race([replied, exited]);
   if (typeof first === 'string') {
     throw new NightshiftError('encoder-failed', `the inference process ended while it loaded ${load.graph} (${first})`);
   }
@@ -131,12 +135,15 @@ async function startEngine(load: LoadRequest, { onOutcome, onDeath }: EngineEven
     await stop();
     throw loadError(load, first);
   }
-  let stopping = false;
+  // 'dead' from the moment of the exit: a reply that is still in the channel must not be taken for the next engine's.
+  let state: 'alive' | 'stopping' | 'dead' = 'alive';
   child.on('message', (reply: Reply) => {
-    if (reply.type !== 'loaded') onOutcome(reply);
+    if (state !== 'dead' && reply.type !== 'loaded') onOutcome(reply);
   });
   void exited.then((why) => {
-    if (!stopping) onDeath(why);
+    const expected = state === 'stopping';
+    state = 'dead';
+    if (!expected) onDeath(why);
   });
   return {
     pid: child.pid ?? null,
@@ -144,7 +151,7 @@ async function startEngine(load: LoadRequest, { onOutcome, onDeath }: EngineEven
     // A send that fails means that the child is gone, which `exited` tells.
     post: ({ tiles, count }) => child.send({ tiles, count } as RunRequest, () => {}),
     stop: () => {
-      stopping = true;
+      state = 'stopping';
       return stop();
     },
   };

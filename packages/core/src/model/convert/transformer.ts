@@ -100,18 +100,22 @@ export function findTransformer(weights: Weights, naming: Naming): VisionTransfo
 
   const tokens = shapeOf(naming.position)[1] ?? 0;
   const prefixRows = { cls: 1, none: 0, all: 1 + registerCount };
-  const prefixes = naming.positioned.map((kind) => prefixRows[kind]);
-  const positionPrefix = prefixes.find((rows) => tokens > rows && Number.isInteger(Math.sqrt(tokens - rows)));
+  const allowed = naming.positioned.map((kind) => prefixRows[kind]);
+  const positionPrefix = allowed.find((rows) => tokens > rows && Number.isInteger(Math.sqrt(tokens - rows)));
   if (positionPrefix === undefined) {
     throw fail(
-      `tensor ${naming.position} has ${tokens} rows, not a square of patches and ${prefixes.join(' or ')} more`,
+      `tensor ${naming.position} has ${tokens} rows, not a square of patches and ${allowed.join(' or ')} more`,
     );
   }
   const position = tensor(naming.position, [1, tokens, width]);
 
+  const prefixes = blockPrefixes(weights, naming);
+  const layerScale = prefixes.some((prefix) =>
+    [naming.scale1, naming.scale2].some((name) => weights.tensors.has(prefix + name)),
+  );
   const block = (prefix: string): Block => {
     const norm = (name: string) => layer(prefix + name, [width]);
-    const scale = (name: string) => (weights.tensors.has(prefix + name) ? tensor(prefix + name, [width]) : null);
+    const scale = (name: string) => (layerScale ? tensor(prefix + name, [width]) : null);
     const part = (n: number): Linear =>
       typeof naming.qkv === 'string'
         ? layer(prefix + naming.qkv, [3 * width, width], { from: n * width, to: (n + 1) * width })
@@ -142,7 +146,7 @@ export function findTransformer(weights: Weights, naming: Naming): VisionTransfo
     return { kind: 'swiglu', gate: half(0), up: half(1), down };
   };
 
-  const blocks = blockPrefixes(weights, naming).map(block);
+  const blocks = prefixes.map(block);
   const norm = layer(naming.norm, [width]);
   const unknown = [...weights.tensors.keys()].filter((name) => !used.has(name) && !naming.unused.includes(name));
   if (unknown.length > 0) {
