@@ -148,6 +148,8 @@ export interface DecodedBlocks<R> {
   /** One entry for each task that ended: its blocks and what it gave. */
   readonly results: readonly { readonly blocks: readonly number[]; readonly result: R }[];
   readonly failures: Map<number, ErrorRecord>;
+  /** A thread was given up; where it hangs it may still write to memory that it shares. */
+  readonly crashed: boolean;
   readonly bytesRead: number;
   readonly requests: number;
 }
@@ -165,16 +167,16 @@ export async function decodeBlocks<R extends { readonly failures: readonly { ind
   const failures = new Map(read.failures);
   let { bytesRead, requests } = read;
   const { blocks } = read;
-  if (blocks.length === 0) return { results: [], failures, bytesRead, requests };
+  if (blocks.length === 0) return { results: [], failures, crashed: false, bytesRead, requests };
   try {
     const result = await run(read, owned(read.compressed.reads));
     for (const { index, error } of result.failures) failures.set(blocks[index]!, error);
-    return { results: [{ blocks, result }], failures, bytesRead, requests };
+    return { results: [{ blocks, result }], failures, crashed: false, bytesRead, requests };
   } catch (error) {
     if (!isNightshiftError(error, 'tile-decode-crash')) throw error;
     if (blocks.length === 1) {
       failures.set(blocks[0]!, toErrorRecord(error));
-      return { results: [], failures, bytesRead, requests };
+      return { results: [], failures, crashed: true, bytesRead, requests };
     }
   }
   const results: { blocks: readonly number[]; result: R }[] = [];
@@ -185,7 +187,7 @@ export async function decodeBlocks<R extends { readonly failures: readonly { ind
     bytesRead += alone.bytesRead;
     requests += alone.requests;
   }
-  return { results, failures, bytesRead, requests };
+  return { results, failures, crashed: true, bytesRead, requests };
 }
 
 /** Buffers that may be handed to another thread: each whole and used once. */

@@ -47,6 +47,8 @@ export interface TilesTask {
   readonly y: Int32Array;
   /** The slots under each tile in turn, row by row; -1 for the first one of a tile that cannot be had and stays 0. */
   readonly slots: Int32Array;
+  /** Memory for the pixels, handed over and back again: fresh pages for every chunk cost a tenth of the decoding. */
+  readonly reuse: ArrayBuffer | null;
 }
 
 /** Box-averages blocks: sums over bins of `bin` px (after the DCT scaling) that are aligned to the level's origin. */
@@ -147,13 +149,17 @@ function cutTiles(task: TilesTask): TaskResult<'tiles'> {
   const { width, height, resample, fit, x, y, slots } = task;
   const side = fit?.crop ?? resample?.px;
   const bytes = side === undefined ? 3 * width * height : 3 * side * side;
-  const pixels = new Uint8Array(bytes * x.length);
+  const fits = task.reuse?.byteLength === bytes * x.length;
+  const pixels = fits ? new Uint8Array(task.reuse!) : new Uint8Array(bytes * x.length);
   const direct = resample === null && fit === null;
-  const cut = direct ? pixels : new Uint8Array(3 * width * height);
+  const cut = direct ? Buffer.from(pixels.buffer) : Buffer.alloc(3 * width * height);
   for (let i = 0, at = 0; i < x.length; i++) {
     const rest = slots.subarray(at);
     at += blocksUnder(task.store, x[i]!, y[i]!, width, height);
-    if (rest[0] === -1) continue;
+    if (rest[0] === -1) {
+      pixels.fill(0, i * bytes, (i + 1) * bytes);
+      continue;
+    }
     cutTile(task.store, rest, x[i]!, y[i]!, width, height, cut, direct ? i * bytes : 0);
     if (direct) continue;
     let image: Rgb = { width, height, data: cut };
@@ -178,25 +184,22 @@ function cutTile(
   y: number,
   width: number,
   height: number,
-  out: Uint8Array,
+  out: Buffer,
   to: number,
 ): void {
   const { width: blockWidth, height: blockHeight } = store;
+  // Buffer.copy makes no view per row: 24 against 38 us a tile for `out.set(blocks.subarray(...))`.
+  const blocks = Buffer.from(store.memory);
   let next = 0;
   for (let top = y; top < y + height; ) {
     const bottom = Math.min(y + height, (Math.floor(top / blockHeight) + 1) * blockHeight);
     for (let left = x; left < x + width; ) {
       const right = Math.min(x + width, (Math.floor(left / blockWidth) + 1) * blockWidth);
-      const block = new Uint8Array(
-        store.memory,
-        slots[next++]! * 3 * blockWidth * blockHeight,
-        3 * blockWidth * blockHeight,
-      );
       const bytes = 3 * (right - left);
-      let from = 3 * ((top % blockHeight) * blockWidth + (left % blockWidth));
+      let from = 3 * ((slots[next++]! * blockHeight + (top % blockHeight)) * blockWidth + (left % blockWidth));
       let at = to + 3 * ((top - y) * width + (left - x));
       for (let row = top; row < bottom; row++) {
-        out.set(block.subarray(from, from + bytes), at);
+        blocks.copy(out, at, from, from + bytes);
         from += 3 * blockWidth;
         at += 3 * width;
       }

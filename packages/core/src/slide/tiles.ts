@@ -1,4 +1,4 @@
-import { type ErrorRecord, fromErrorRecord, NightshiftError, toErrorRecord } from '../errors.ts';
+import { type ErrorRecord, fromErrorRecord, isNightshiftError, NightshiftError } from '../errors.ts';
 import type { LevelPx, TilePx } from '../units.ts';
 import { BlockCache, type CachedBlock } from './block-cache.ts';
 import { BlockReader, decodeBlocks } from './block-reader.ts';
@@ -26,7 +26,10 @@ export interface TileChunk {
   /** Index of its first tile in the request. */
   readonly first: number;
   readonly count: number;
-  /** uint8 RGB [count, px, px, 3]; px is `fit.crop`, or `tilePx` without a fit. A tile that failed is all 0. The caller's own. */
+  /**
+   * uint8 RGB [count, px, px, 3]; px is `fit.crop`, or `tilePx` without a fit. A tile that failed is all 0. Valid
+   * until the next chunk is asked for: then the memory is used again and the array is empty.
+   */
   readonly pixels: Uint8Array;
   /** Tiles that could not be read or decoded wholly; `index` as in the request. */
   readonly failures: readonly TileFailure[];
@@ -94,7 +97,7 @@ export async function readRegion(
   throw new NightshiftError('internal', 'a region gave no chunk');
 }
 
-type Rectangles = Omit<TilesTask, 'store' | 'slots'> & { readonly level: number };
+type Rectangles = Omit<TilesTask, 'store' | 'slots' | 'reuse'> & { readonly level: number };
 
 async function* readRectangles(slide: Slide, request: Rectangles, pool: DecodePool, options: TileOptions) {
   if (request.x.length === 0) return;
@@ -118,10 +121,12 @@ async function* readRectangles(slide: Slide, request: Rectangles, pool: DecodePo
       const chunk = await oldest;
       signal.throwIfAborted();
       yield chunk;
+      job.reuse(chunk.pixels);
     }
   } finally {
     stop.abort();
     await Promise.allSettled(inFlight);
+    job.close();
   }
 }
 
@@ -139,6 +144,9 @@ class TileJob {
   readonly #chunkBlocks: number;
   /** Last tile that needs a block. */
   readonly #lastUse: Int32Array;
+  readonly #spare: ArrayBuffer[] = [];
+  /** A thread was given up: it may still write to the memory. */
+  #crashed = false;
   #next = 0;
 
   constructor(reader: BlockReader, request: Rectangles, pool: DecodePool, signal: AbortSignal, options: TileOptions) {
@@ -174,7 +182,7 @@ class TileJob {
     if (slots * blockBytes > MOST_STORE_BYTES) {
       throw new NightshiftError('slide-limits', `one tile covers ${underOne} blocks, ${slots * blockBytes} bytes`);
     }
-    this.#store = { memory: new SharedArrayBuffer(slots * blockBytes), width: blockWidth, height: blockHeight };
+    this.#store = { memory: pool.borrow(slots * blockBytes), width: blockWidth, height: blockHeight };
     this.#cache = new BlockCache(slots);
 
     const side = request.fit?.crop ?? request.resample?.px;
@@ -208,6 +216,16 @@ class TileJob {
     return this.#finish(first, end - first, blocks.held, decoded);
   }
 
+  /** To be called when nothing is in flight. */
+  close(): void {
+    if (!this.#crashed) this.#pool.giveBack(this.#store.memory);
+  }
+
+  /** Takes back the memory of a chunk that the caller is done with. */
+  reuse({ buffer }: Uint8Array): void {
+    if (buffer instanceof ArrayBuffer && buffer.byteLength > 0) this.#spare.push(buffer);
+  }
+
   async #decode(missing: readonly CachedBlock[]): Promise<TileStats> {
     const entries = new Map(missing.map((entry) => [entry.block, entry]));
     const codec = this.#reader.slide.codec(this.#reader.level);
@@ -217,6 +235,7 @@ class TileJob {
       return this.#pool.run('blocks', task, { transfer, signal: this.#signal });
     });
     for (const [block, error] of decoded.failures) entries.get(block)!.error = error;
+    if (decoded.crashed) this.#crashed = true;
     const { bytesRead, requests, results, failures } = decoded;
     const decodeSeconds = results.reduce((sum, { result }) => sum + result.seconds, 0);
     return { bytesRead, requests, blocksDecoded: missing.length - failures.size, decodeSeconds };
@@ -249,6 +268,7 @@ class TileJob {
       x: x.slice(first, first + count),
       y: y.slice(first, first + count),
       slots: Int32Array.from(slots),
+      reuse: this.#spare.pop() ?? null,
     };
     const { pixels } = await this.#cut(task);
     this.#cache.release(held, (block) => this.#lastUse[block]! < this.#next);
@@ -259,10 +279,14 @@ class TileJob {
   /** Cutting reads what is already decoded: where its thread dies it was not to blame, and once more is enough. */
   async #cut(task: TilesTask): Promise<TaskResult<'tiles'>> {
     try {
-      return await this.#pool.run('tiles', task, { signal: this.#signal });
+      return await this.#pool.run('tiles', task, {
+        transfer: task.reuse === null ? [] : [task.reuse],
+        signal: this.#signal,
+      });
     } catch (error) {
-      if (toErrorRecord(error).code !== 'tile-decode-crash') throw error;
-      return await this.#pool.run('tiles', task, { signal: this.#signal });
+      if (!isNightshiftError(error, 'tile-decode-crash')) throw error;
+      this.#crashed = true;
+      return await this.#pool.run('tiles', { ...task, reuse: null }, { signal: this.#signal });
     }
   }
 

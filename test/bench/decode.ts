@@ -1,0 +1,183 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import koffi from 'koffi';
+import { createDecodePool, type DecodePool } from '../../packages/core/src/slide/decode-pool.ts';
+import { openSlide } from '../../packages/core/src/slide/open.ts';
+import { readTiles } from '../../packages/core/src/slide/tiles.ts';
+import { openFile } from '../../packages/core/src/source/file.ts';
+import { levelPx, tilePx } from '../../packages/core/src/units.ts';
+
+export interface DecodeBench {
+  readonly slides: readonly SlideBench[];
+  /** Ours over OpenSlide's, the smallest of the slides. */
+  readonly ratio: number;
+}
+
+interface SlideBench {
+  readonly slide: string;
+  readonly tiles: number;
+  /** Tiles of 224 px at level 0 per second of CPU time of all threads: medians over the rounds. */
+  readonly ours: number;
+  readonly openSlide: number;
+  /** Median of the rounds' ratios: neighbours in time, so that a loaded machine slows both. */
+  readonly ratio: number;
+}
+
+const SIDE = 224;
+const STRIPE = 32;
+const ROUNDS = 7;
+const MOST_TILES = 1_024;
+/** `passes`: how often a slide is read a round; opened anew each time, or caches would hold the pass before. */
+const SLIDES = [
+  { path: 'CMU-1-Small-Region.svs', passes: 8 },
+  { path: 'derived/cmu-mosaic-16x12.svs', passes: 1 },
+] as const;
+
+/**
+ * Decoding speed side by side with OpenSlide through its C interface, in rounds by turns, in one process: both read the same
+ * tiles in the same order (stripes of 32, as plans have them) with one decoding thread, and give RGB. Opening is not counted.
+ * Null, with the reason printed, where `../shared/slides` or libopenslide is absent.
+ */
+export async function benchDecode(): Promise<DecodeBench | null> {
+  const folder = join(import.meta.dirname, '../../../shared/slides');
+  const theirReader = openSlideReader();
+  if (!existsSync(folder) || theirReader === null) {
+    console.error(`decode: skipped, no ${theirReader === null ? 'libopenslide' : '../shared/slides'}`);
+    return null;
+  }
+  const pool = createDecodePool({ threads: 1 });
+  const slides: SlideBench[] = [];
+  for (const { path, passes } of SLIDES) {
+    const file = join(folder, path);
+    const corners = await cornersOf(file);
+    const ours: number[] = [];
+    const theirs: number[] = [];
+    // The first round warms up.
+    for (let round = -1; round < ROUNDS; round++) {
+      const a = await measure(passes, () => readOurs(file, corners, pool));
+      const b = await measure(passes, () => theirReader(file, corners));
+      if (a.sum !== b.sum) throw new Error(`${path}: the pixels differ`);
+      if (round < 0) continue;
+      ours.push((passes * corners.length) / a.seconds);
+      theirs.push((passes * corners.length) / b.seconds);
+    }
+    const ratio = median(ours.map((rate, i) => rate / theirs[i]!));
+    slides.push({ slide: path, tiles: corners.length, ours: median(ours), openSlide: median(theirs), ratio });
+  }
+  await pool.close();
+  return { slides, ratio: Math.min(...slides.map((row) => row.ratio)) };
+}
+
+type Corners = readonly (readonly [number, number])[];
+
+interface Cost {
+  /** CPU time of all threads. */
+  readonly seconds: number;
+  /** Sum over some of the pixels, to see that both read the same. */
+  readonly sum: number;
+}
+
+async function measure(passes: number, pass: () => Promise<Cost>): Promise<Cost> {
+  let [seconds, sum] = [0, 0];
+  for (let i = 0; i < passes; i++) {
+    const cost = await pass();
+    seconds += cost.seconds;
+    sum += cost.sum;
+  }
+  return { seconds, sum };
+}
+
+function cpuSeconds(since: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(since);
+  return (user + system) / 1e6;
+}
+
+async function cornersOf(file: string): Promise<Corners> {
+  const slide = await openSlide(await openFile(file));
+  const { width, height } = slide.levels[0]!;
+  await slide.close();
+  const corners: [number, number][] = [];
+  const [columns, rows] = [Math.floor(width / SIDE), Math.floor(height / SIDE)];
+  for (let left = 0; left < columns; left += STRIPE) {
+    for (let row = 0; row < rows; row++) {
+      for (let column = left; column < Math.min(columns, left + STRIPE); column++) {
+        if (corners.length < MOST_TILES) corners.push([column * SIDE, row * SIDE]);
+      }
+    }
+  }
+  return corners;
+}
+
+/** Values that are summed: a few of each tile. Divides the bytes of a tile, so that both readers' sums count the same ones. */
+const SAMPLE = 3 * SIDE * 7;
+
+async function readOurs(file: string, corners: Corners, pool: DecodePool): Promise<Cost> {
+  const slide = await openSlide(await openFile(file));
+  const request = {
+    level: 0,
+    readPx: levelPx(SIDE),
+    tilePx: tilePx(SIDE),
+    filter: 'bilinear' as const,
+    fit: null,
+    x: Int32Array.from(corners, ([x]) => x),
+    y: Int32Array.from(corners, ([, y]) => y),
+  };
+  let sum = 0;
+  const before = process.cpuUsage();
+  for await (const { pixels, failures } of readTiles(slide, request, pool)) {
+    if (failures.length > 0) throw new Error(failures[0]!.error.message);
+    for (let i = 0; i < pixels.length; i += SAMPLE) sum += pixels[i]!;
+  }
+  const seconds = cpuSeconds(before);
+  await slide.close();
+  return { seconds, sum };
+}
+
+function openSlideReader(): ((file: string, corners: Corners) => Promise<Cost>) | null {
+  let library: ReturnType<typeof koffi.load>;
+  try {
+    library = koffi.load('libopenslide.so.0');
+  } catch {
+    return null;
+  }
+  const open = library.func('void *openslide_open(const char *path)');
+  const close = library.func('void openslide_close(void *slide)');
+  const read = library.func(
+    'void openslide_read_region(void *slide, uint32_t *out, int64_t x, int64_t y, int32_t level, int64_t w, int64_t h)',
+  );
+  return async (file, corners) => {
+    const slide: unknown = open(file);
+    const pixels = new Uint32Array(SIDE * SIDE);
+    const rgb = new Uint8Array(3 * SIDE * SIDE);
+    let sum = 0;
+    const before = process.cpuUsage();
+    for (const [x, y] of corners) {
+      read(slide, pixels, x, y, 0, SIDE, SIDE);
+      for (let i = 0, o = 0; i < pixels.length; i++, o += 3) {
+        const argb = pixels[i]!;
+        rgb[o] = argb >> 16;
+        rgb[o + 1] = argb >> 8;
+        rgb[o + 2] = argb;
+      }
+      for (let i = 0; i < rgb.length; i += SAMPLE) sum += rgb[i]!;
+    }
+    const seconds = cpuSeconds(before);
+    close(slide);
+    return { seconds, sum };
+  };
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
+}
+
+if (import.meta.main) {
+  const result = await benchDecode();
+  if (result !== null) {
+    console.log(`tiles of ${SIDE} px at level 0 per CPU-second, medians of ${ROUNDS} rounds by turns`);
+    for (const { slide, tiles, ours, openSlide, ratio } of result.slides) {
+      const rates = `nightshift ${ours.toFixed(0)}, OpenSlide ${openSlide.toFixed(0)}`;
+      console.log(`${slide} (${tiles} tiles): ${rates}, ratio ${ratio.toFixed(2)}`);
+    }
+  }
+}
