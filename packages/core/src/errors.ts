@@ -17,6 +17,9 @@ const tile = (next: string): ErrorKind => ({ scope: 'tile', retry: false, exit: 
 const slide = (next: string, retry = false): ErrorKind => ({ scope: 'slide', retry, exit: 4, next });
 const usage = (next: string): ErrorKind => ({ scope: 'run', retry: false, exit: 2, next });
 const config = (next: string): ErrorKind => ({ scope: 'run', retry: false, exit: 4, next });
+/** Something that this process needs is gone: it stops, others may go on. */
+const stopped = (next: string): ErrorKind => ({ scope: 'worker', retry: true, exit: 5, next });
+/** A service is down: what needs it is tried again. */
 const down = (next: string): ErrorKind => ({ scope: 'run', retry: true, exit: 5, next });
 
 export const ERROR_CODES = {
@@ -69,12 +72,12 @@ export const ERROR_CODES = {
     'A file of the record is damaged: remove it and run the same command, which makes it again.',
   ),
   'record-unreadable': config('Check the permissions and the disk of --out.'),
-  'disk-full': down('Free some space, then run the same command: it goes on where it stopped.'),
+  'disk-full': stopped('Free some space, then run the same command: it goes on where it stopped.'),
   'store-failed': down('The record is complete; run the same command again to fill the vector store.'),
-  'encoder-failed': down(
+  'encoder-failed': stopped(
     'The inference process died repeatedly: lower --batch, check the memory, then run the same command.',
   ),
-  'encoder-out-of-memory': down('Lower --batch.'),
+  'encoder-out-of-memory': stopped('Lower --batch.'),
   'device-unavailable': config('Use --device cpu, or install what the device needs (see `nightshift doctor`).'),
   internal: {
     scope: 'run',

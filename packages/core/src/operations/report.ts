@@ -1,4 +1,4 @@
-import type { Meter } from '../pipeline/meter.ts';
+import type { ProgressMeter } from '../pipeline/meter.ts';
 import type { RunReport, SlideFailure } from '../pipeline/progress.ts';
 import type { SlideRef } from '../plan/plan.ts';
 import type { Record } from '../record/record.ts';
@@ -13,7 +13,7 @@ export async function reportOf(run: {
   readonly out: string;
   readonly slides: readonly SlideRef[];
   readonly interrupted: boolean;
-  readonly totals: Meter['totals'];
+  readonly totals: ProgressMeter['totals'];
   readonly seconds: number;
   readonly deviceBusy: number;
 }): Promise<RunReport> {

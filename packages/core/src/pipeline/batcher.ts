@@ -34,7 +34,15 @@ interface Batch {
   readonly sinks: TileSink[];
 }
 
-export function createBatcher(encoder: Encoder): Batcher {
+/** One batch that came back. */
+export interface BatchDone {
+  readonly tiles: number;
+  readonly capacity: number;
+  /** From the hand-over to the answer: queueing at the device included. */
+  readonly seconds: number;
+}
+
+export function createBatcher(encoder: Encoder, onBatch: (batch: BatchDone) => void = () => {}): Batcher {
   const tileBytes = encoder.model.inputPx ** 2 * 3;
   const capacity = encoder.maxBatch;
   const stats: BatchStats = { batches: 0, tiles: 0, partial: 0 };
@@ -57,10 +65,12 @@ export function createBatcher(encoder: Encoder): Batcher {
     stats.tiles += count;
     if (count < capacity) stats.partial += 1;
     const sinks = batch.sinks.splice(0);
+    const started = performance.now();
     encoder
       .embed(batch.pixels.subarray(0, count * tileBytes), count)
       .then(
         ({ embedding }) => {
+          onBatch({ tiles: count, capacity, seconds: (performance.now() - started) / 1000 });
           const dims = embedding.length / count;
           sinks.forEach((sink, i) => {
             sink.vector(embedding.subarray(i * dims, (i + 1) * dims));

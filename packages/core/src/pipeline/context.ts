@@ -1,27 +1,35 @@
-import type { Plan, Recipe, Shard, SlideRef } from '../plan/plan.ts';
-import type { Queue } from '../queue/queue.ts';
+import type { Filter, Plan, Recipe, Shard, SlideRef } from '../plan/plan.ts';
+import type { Job, Queue } from '../queue/queue.ts';
 import type { Record } from '../record/record.ts';
 import type { DecodePool } from '../slide/decode-pool.ts';
 import type { Slide } from '../slide/slide.ts';
+import type { VectorStore } from '../store/store.ts';
 import type { Meter } from './meter.ts';
 
-/** What the roles of one run share. Ports only. */
-export interface RunContext {
-  readonly run: string;
-  readonly recipe: Recipe;
-  readonly recipeId: string;
-  /** What the model does to a tile that is not its input size; null where tiles are cut at that size. */
-  readonly fit: {
-    readonly shortEdge: number;
-    readonly filter: Recipe['tile']['resampling'];
-    readonly crop: number;
-  } | null;
-  readonly shardTiles: number;
-  readonly record: Record;
+/** What the roles of a process share, whatever runs they work for. Ports only. */
+export interface Workplace {
   readonly queue: Queue;
   readonly pool: DecodePool;
   readonly slides: SlideCache;
   readonly meter: Meter;
+  /** The run that a job is of, opened once. Fails as opening its record does. */
+  runOf(job: Job): Promise<Run>;
+}
+
+/** One run as the roles see it. */
+export interface Run {
+  readonly id: string;
+  /** URI of the record. */
+  readonly out: string;
+  readonly recipe: Recipe;
+  readonly recipeId: string;
+  readonly record: Record;
+  /** Null where the run keeps no vector store. */
+  readonly store: VectorStore | null;
+  /** What the model does to a tile that is not its input size; null where tiles are cut at that size. */
+  readonly fit: { readonly shortEdge: number; readonly filter: Filter; readonly crop: number } | null;
+  /** Tiles a shard of the plans that are still to be cut. */
+  readonly shardTiles: number;
 }
 
 /** Open slides, shared by the shards in work. */
@@ -31,17 +39,21 @@ export interface SlideCache {
   close(): Promise<void>;
 }
 
-export const embedJobId = (run: string, slide: SlideRef, shard: Shard): string => `${run}-${slide.key}-${shard.index}`;
-export const slideJobId = (run: string, slide: SlideRef): string => `${run}-${slide.key}`;
+/** The job of a whole slide: for `plan` and for `index`. */
+export const slideJob = (run: Run, slide: SlideRef): Job => ({
+  id: `${run.id}-${slide.key}`,
+  out: run.out,
+  run: run.id,
+  model: run.recipe.model.digest,
+  slide,
+});
 
-/** Rows of a plan's range that the record does not hold yet are the embed jobs to add. */
-export function embedJobs(run: string, plan: Plan, shards: readonly Shard[], present: ReadonlySet<number>) {
-  return shards
-    .filter((shard) => !present.has(shard.index))
+/** The jobs of a plan's shards that the record does not hold. */
+export const shardJobs = (run: Run, plan: Plan, shards: readonly Shard[], present: ReadonlySet<number>): Job[] =>
+  shards
+    .filter(({ index }) => !present.has(index))
     .map((shard) => ({
-      id: embedJobId(run, plan.slide, shard),
-      run,
-      slide: plan.slide,
+      ...slideJob(run, plan.slide),
+      id: `${run.id}-${plan.slide.key}-${shard.index}`,
       shard: { ...shard, of: shards.length },
     }));
-}

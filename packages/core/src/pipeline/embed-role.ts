@@ -1,12 +1,13 @@
-import { isNightshiftError, NightshiftError, toErrorRecord } from '../errors.ts';
+import { NightshiftError } from '../errors.ts';
 import type { Encoder } from '../model/encoder.ts';
 import { levelPositions } from '../plan/grid.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { Lease } from '../queue/queue.ts';
 import { readTiles } from '../slide/tiles.ts';
-import { type Batcher, type BatchStats, createBatcher, type TileSink } from './batcher.ts';
+import { type BatchStats, createBatcher } from './batcher.ts';
 import { byteBudget } from './budget.ts';
-import { type RunContext, slideJobId } from './context.ts';
+import { type Run, slideJob, type Workplace } from './context.ts';
+import { endAfterError } from './end-lease.ts';
 import type { Stage } from './progress.ts';
 import { type ShardVectors, shardVectors } from './shard-vectors.ts';
 
@@ -17,66 +18,47 @@ export interface EmbedRole {
   /**
    * Takes shards until the signal aborts or the queue closes. Several shards are read at once and share batches. After an abort
    * the shards in flight are released.
-   * @throws the error that stops the run: `encoder-failed`, `disk-full`, ...
+   * @throws the error that stops this process: `encoder-failed`, `disk-full`, ...
    */
   run(signal: AbortSignal): Promise<void>;
-  /** What the device waits for right now. */
+  /** What the device waits for right now; null while there is no work. */
   stage(): Stage | null;
   readonly batches: BatchStats;
 }
 
-export function createEmbedRole(
-  context: RunContext,
-  encoder: Encoder,
-  options: { readonly readers: number },
-): EmbedRole {
-  const { queue, record, recipe, recipeId, meter } = context;
-  const batcher: Batcher = createBatcher(encoder);
+export function createEmbedRole(work: Workplace, encoder: Encoder, options: { readonly readers: number }): EmbedRole {
+  const { queue, meter } = work;
+  const batcher = createBatcher(encoder, (batch) => meter.batch(batch));
   const room = byteBudget(VECTOR_BYTES);
-  const { dims, embedding } = recipe.model;
-  const from = embedding === 'mean' && encoder.model.embedding === 'cls+mean' ? dims : 0;
   let reading = 0;
 
-  /** Where a tile's vector goes; counted when it comes. */
-  function counted(vectors: ShardVectors, i: number): TileSink {
-    const sink = vectors.sink(i);
-    return {
-      vector(values) {
-        sink.vector(values);
-        meter.tilesEmbedded(1);
-      },
-      failed: sink.failed,
-    };
-  }
-
   /** Reads a shard's tiles and puts them into batches; the vectors come later. */
-  async function read(lease: Lease, plan: Plan, signal: AbortSignal): Promise<ShardVectors> {
-    const shard = lease.job.shard!;
+  async function read(lease: Lease, run: Run, plan: Plan, signal: AbortSignal): Promise<ShardVectors> {
+    const { from, to } = lease.job.shard!;
+    const { dims, embedding } = run.recipe.model;
+    const offset = embedding === 'mean' && encoder.model.embedding === 'cls+mean' ? dims : 0;
+    const vectors = shardVectors(to - from, dims, offset, () => meter.tilesEmbedded(1));
     const { x, y } = levelPositions(plan);
-    const vectors = shardVectors(shard.to - shard.from, dims, from);
-    const { slide, giveBack } = await context.slides.borrow(lease.job.slide);
+    const { slide, giveBack } = await work.slides.borrow(lease.job.slide);
     try {
       const request = {
         ...plan.geometry,
-        filter: recipe.tile.resampling,
-        fit: context.fit,
-        x: x.subarray(shard.from, shard.to),
-        y: y.subarray(shard.from, shard.to),
+        filter: run.recipe.tile.resampling,
+        fit: run.fit,
+        x: x.subarray(from, to),
+        y: y.subarray(from, to),
       };
-      const onStats = (stats: { readonly bytesRead: number }) => meter.bytesRead(stats.bytesRead);
-      for await (const chunk of readTiles(slide, request, context.pool, { signal, onStats })) {
+      for await (const chunk of readTiles(slide, request, work.pool, { signal, onStats: meter.read })) {
         const tileBytes = chunk.pixels.length / chunk.count;
         const failed = new Map(chunk.failures.map(({ index, error }) => [index, error]));
         for (let i = 0; i < chunk.count; i++) {
-          const error = failed.get(chunk.first + i);
+          const tile = chunk.first + i;
+          const error = failed.get(tile);
           if (error) {
-            vectors.failed(chunk.first + i, error);
+            vectors.failed(tile, error);
             meter.tilesFailed(1);
           } else {
-            await batcher.push(
-              chunk.pixels.subarray(i * tileBytes, (i + 1) * tileBytes),
-              counted(vectors, chunk.first + i),
-            );
+            await batcher.push(chunk.pixels.subarray(i * tileBytes, (i + 1) * tileBytes), vectors.sink(tile));
           }
         }
       }
@@ -90,7 +72,7 @@ export function createEmbedRole(
    * Publishes a shard whose vectors are all there, and tells `index` when it was the slide's last one. The only shard of a slide is
    * published as the slide file at once.
    */
-  async function commit(lease: Lease, plan: Plan, vectors: ShardVectors): Promise<void> {
+  async function commit(lease: Lease, { record, recipe, recipeId, ...run }: Run, plan: Plan, vectors: ShardVectors) {
     const shard = lease.job.shard!;
     const { ok, vectors: values } = vectors.rows();
     const at = (axis: readonly number[]) => Int32Array.from(ok, (i) => axis[shard.from + i]);
@@ -100,54 +82,52 @@ export function createEmbedRole(
       error,
     }));
     const rows = { x: at(plan.x), y: at(plan.y), vectors: values };
-    const index = { id: slideJobId(context.run, plan.slide), run: context.run, slide: plan.slide };
-    if (shard.of === 1) {
+    const started = performance.now();
+    let last = shard.of === 1;
+    if (last) {
       await record.publishSlide(recipe, plan, { rows, failures });
-      return queue.add('index', [index]);
+    } else {
+      await record.putShard(recipe, plan, shard, rows, failures);
+      last = (await record.listShards(recipeId, plan.slide.key)).length === shard.of;
     }
-    await record.putShard(recipe, plan, shard, rows, failures);
-    const present = await record.listShards(recipeId, plan.slide.key);
-    if (present.length === shard.of) await queue.add('index', [index]);
+    meter.stage('write', (performance.now() - started) / 1000);
+    if (last) await queue.add('index', [slideJob({ record, recipe, recipeId, ...run }, plan.slide)]);
+    await lease.done();
+    meter.shardDone(plan.slide, shard, rows.x.length);
   }
 
   async function run(outer: AbortSignal): Promise<void> {
     const stop = new AbortController();
     const signal = AbortSignal.any([outer, stop.signal]);
-    let fatal: unknown = null;
     const commits = new Set<Promise<void>>();
+    let fatal: NightshiftError | null = null;
     signal.addEventListener('abort', () => batcher.abort(signal.reason), { once: true });
 
-    /** Ends a lease after an error, by what the error stops. */
     async function giveUp(lease: Lease, error: unknown): Promise<void> {
-      if (signal.aborted) return lease.release();
-      const failure = isNightshiftError(error)
-        ? error
-        : new NightshiftError('internal', String(error), { cause: error });
-      if (failure.scope === 'run' || failure.scope === 'worker') {
-        fatal = error;
-        await lease.release();
-        return stop.abort(failure);
-      }
-      if ((await lease.fail(toErrorRecord(failure))) === 'dead') {
-        await record.putFailures(recipeId, lease.job.slide, { slide: toErrorRecord(failure), tiles: [] });
-        meter.slideFailed(lease.job.slide, toErrorRecord(failure));
-      }
+      const stopping = await endAfterError(work, lease, error, signal);
+      if (!stopping) return;
+      fatal ??= stopping;
+      stop.abort(stopping);
     }
 
-    async function readOne(lease: Lease): Promise<void> {
-      const shard = lease.job.shard!;
-      const release = await room.acquire((shard.to - shard.from) * dims * 4, signal).catch(() => null);
+    /** Reads one shard; its commit goes on by itself. */
+    async function start(lease: Lease): Promise<void> {
+      const { shard, slide } = lease.job;
+      if (!shard) return giveUp(lease, new NightshiftError('internal', `job ${lease.job.id} names no shard`));
+      const opened = await work.runOf(lease.job).catch((error) => giveUp(lease, error));
+      if (!opened) return;
+      const release = await room
+        .acquire((shard.to - shard.from) * opened.recipe.model.dims * 4, signal)
+        .catch(() => null);
       if (!release) return lease.release();
       reading += 1;
       batcher.expectMore(true);
       try {
-        const plan = await record.getPlan(recipeId, lease.job.slide.key);
-        if (!plan) throw new NightshiftError('record-corrupt', `the plan of ${lease.job.slide.key} is gone`);
-        const vectors = await read(lease, plan, AbortSignal.any([signal, lease.signal]));
+        const plan = await opened.record.getPlan(opened.recipeId, slide.key);
+        if (!plan) throw new NightshiftError('record-corrupt', `the plan of ${slide.key} is gone`);
+        const vectors = await read(lease, opened, plan, AbortSignal.any([signal, lease.signal]));
         const committed = vectors.complete
-          .then(() => commit(lease, plan, vectors))
-          .then(() => lease.done())
-          .then(() => meter.shardDone(lease.job.slide, lease.job.shard!))
+          .then(() => commit(lease, opened, plan, vectors))
           .catch((error) => giveUp(lease, error))
           .finally(() => {
             release();
@@ -165,7 +145,7 @@ export function createEmbedRole(
 
     async function reader(): Promise<void> {
       for (let lease = await queue.take('embed', signal); lease; lease = await queue.take('embed', signal)) {
-        await readOne(lease);
+        await start(lease);
       }
     }
 
@@ -180,7 +160,7 @@ export function createEmbedRole(
     stage() {
       if (batcher.outstanding > 0) return 'inference';
       if (reading === 0) return null;
-      return context.pool.busy > 0 ? 'decoding' : 'reading';
+      return work.pool.busy > 0 ? 'decoding' : 'reading';
     },
   };
 }

@@ -1,11 +1,14 @@
-import type { ErrorRecord } from '../errors.ts';
+import type { ErrorCode, ErrorRecord } from '../errors.ts';
 import type { SlideRef } from '../plan/plan.ts';
+import type { Role } from '../queue/queue.ts';
+import type { TileStats } from '../slide/tiles.ts';
+import type { BatchDone } from './batcher.ts';
 import type { RunEvent, RunProgress, Stage } from './progress.ts';
 
 /** Looks at what the pipeline is doing right now, for the question which stage holds the run back. */
 export type StageProbe = () => Stage | null;
 
-/** Counts what the roles do and turns it into progress. */
+/** Is told what the roles do. */
 export interface Meter {
   slidePlanned(slide: SlideRef, tiles: number, warnings: readonly string[]): void;
   /** The record held the whole slide when this process came. */
@@ -17,10 +20,20 @@ export interface Meter {
   tilesFound(count: number): void;
   tilesEmbedded(count: number): void;
   tilesFailed(count: number): void;
-  /** It is in the record. */
-  shardDone(slide: SlideRef, shard: { readonly index: number; readonly of: number }): void;
-  bytesRead(count: number): void;
-  notice(message: string): void;
+  /** It is in the record, with so many vectors. */
+  shardDone(slide: SlideRef, shard: { readonly index: number; readonly of: number }, rows: number): void;
+  batch(batch: BatchDone): void;
+  /** What reading a chunk of tiles has cost. Needs no `this`. */
+  readonly read: (stats: TileStats) => void;
+  /** Seconds that one plan, one shard's publishing or one slide's indexing took. */
+  stage(stage: 'plan' | 'write' | 'index', seconds: number): void;
+  leaseLost(role: Role): void;
+  /** Work that failed, whatever becomes of it. */
+  error(code: ErrorCode): void;
+}
+
+/** A meter that shows a person how far one run is. */
+export interface ProgressMeter extends Meter {
   progress(): RunProgress;
   /** Of this process. `found`: slides that were done before it came. */
   readonly totals: { readonly embedded: number; readonly bytesRead: number; readonly found: number };
@@ -40,7 +53,7 @@ export interface MeterOptions {
 const WINDOW = 10_000;
 const TICK = 250;
 
-export function createMeter(options: MeterOptions): Meter {
+export function createMeter(options: MeterOptions): ProgressMeter {
   const { now = () => performance.now() } = options;
   const started = now();
   const slides = { total: options.slides, planned: 0, done: 0, failed: 0 };
@@ -116,12 +129,13 @@ export function createMeter(options: MeterOptions): Meter {
     shardDone(slide, { index, of }) {
       options.onEvent?.({ type: 'shard-done', slide, shard: index, of });
     },
-    bytesRead(count) {
-      bytes += count;
+    read({ bytesRead }) {
+      bytes += bytesRead;
     },
-    notice(message) {
-      options.onEvent?.({ type: 'notice', message });
-    },
+    batch() {},
+    stage() {},
+    leaseLost() {},
+    error() {},
     progress,
     get totals() {
       return { embedded: tiles.embedded, bytesRead: bytes, found: found.size };

@@ -1,63 +1,63 @@
 import type { Encoder } from '../model/encoder.ts';
-import type { VectorStore } from '../store/store.ts';
-import type { RunContext } from './context.ts';
+import type { Role } from '../queue/queue.ts';
+import type { Workplace } from './context.ts';
 import { createEmbedRole, type EmbedRole } from './embed-role.ts';
 import { runIndexRole } from './index-role.ts';
 import { runPlanRole } from './plan-role.ts';
 import type { Stage } from './progress.ts';
 
-export interface Roles {
-  /** Called when the first shard waits: a run with nothing left to embed loads no model. */
+export interface RolesOptions {
+  readonly roles: ReadonlySet<Role>;
+  /** Called when the first shard waits: a process with nothing to embed loads no model. */
   readonly openEncoder: () => Promise<Encoder>;
-  readonly store: VectorStore | null;
   /** Shards read at once. */
   readonly readers: number;
+  /** Stop once no job of any role waits or is active. Else only the signal stops the roles. */
+  readonly untilIdle: boolean;
 }
 
 export interface RolesRunning {
-  /** Resolves when the queue is idle or the signal aborted, and every role has stopped; rejects with the error that stopped the run. */
+  /** Resolves when every role has stopped; rejects with the error that stopped this process. */
   readonly finished: Promise<{ readonly deviceBusy: number }>;
+  /** What holds this process back right now. */
   stage(): Stage | null;
 }
 
-/** The three roles in one process, over any queue, until nothing is left to do. */
-export function runRoles(context: RunContext, roles: Roles, outer: AbortSignal): RolesRunning {
-  const { queue } = context;
+/** Any set of roles in one process, over any queue. The queue is closed at the end. */
+export function runRoles(work: Workplace, options: RolesOptions, outer: AbortSignal): RolesRunning {
+  const { queue } = work;
   const stop = new AbortController();
   const signal = AbortSignal.any([outer, stop.signal]);
   let embedRole: EmbedRole | null = null;
-  let planning = 0;
   let failure: { error: unknown } | null = null;
   let deviceBusy = 0;
-
-  async function plan(): Promise<void> {
-    planning += 1;
-    try {
-      await runPlanRole(context, signal);
-    } finally {
-      planning -= 1;
-    }
-  }
 
   async function embed(): Promise<void> {
     const first = await queue.take('embed', signal);
     if (!first) return;
     await first.release();
-    const encoder = await roles.openEncoder();
+    const encoder = await options.openEncoder();
     const started = performance.now();
+    const busy = encoder.busySeconds;
     try {
-      embedRole = createEmbedRole(context, encoder, { readers: roles.readers });
+      embedRole = createEmbedRole(work, encoder, { readers: options.readers });
       await embedRole.run(signal);
     } finally {
-      deviceBusy = encoder.busySeconds / ((performance.now() - started) / 1000);
+      deviceBusy = (encoder.busySeconds - busy) / ((performance.now() - started) / 1000);
       await encoder.close();
     }
   }
 
+  const start: Record<Role, () => Promise<void>> = {
+    plan: () => runPlanRole(work, signal),
+    embed,
+    index: () => runIndexRole(work, signal),
+  };
+
   /** The first role that fails stops the others. */
-  async function guard(role: Promise<void>): Promise<void> {
+  async function guard(role: Role): Promise<void> {
     try {
-      await role;
+      await start[role]();
     } catch (error) {
       failure ??= { error };
       stop.abort(error);
@@ -65,17 +65,21 @@ export function runRoles(context: RunContext, roles: Roles, outer: AbortSignal):
   }
 
   async function finish(): Promise<{ deviceBusy: number }> {
-    const working = Promise.all([guard(plan()), guard(embed()), guard(runIndexRole(context, roles.store, signal))]);
-    const aborted = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
-    await Promise.race([queue.idle(), aborted]);
-    await queue.close();
+    const working = Promise.all([...options.roles].map(guard));
+    const aborted = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      else signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    await (options.untilIdle ? Promise.race([queue.idle(), aborted]) : aborted);
+    stop.abort();
     await working;
+    await queue.close();
     if (failure) throw failure.error;
     return { deviceBusy };
   }
 
   return {
     finished: finish(),
-    stage: () => embedRole?.stage() ?? (planning > 0 ? 'planning' : 'writing'),
+    stage: () => embedRole?.stage() ?? (options.roles.has('plan') ? 'planning' : null),
   };
 }

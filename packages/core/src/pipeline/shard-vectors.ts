@@ -14,8 +14,11 @@ export interface ShardVectors {
   readonly failures: ReadonlyMap<number, ErrorRecord>;
 }
 
-/** `from` is where the wanted `dims` values begin in what the encoder gives (CLS is the first half of CLS+mean). */
-export function shardVectors(tiles: number, dims: number, from: number): ShardVectors {
+/**
+ * `from` is where the wanted `dims` values begin in what the encoder gives (CLS is the first half of CLS+mean). `onVector` is called
+ * for each tile that the encoder answered.
+ */
+export function shardVectors(tiles: number, dims: number, from: number, onVector: () => void = () => {}): ShardVectors {
   const vectors = new Float32Array(tiles * dims);
   const failures = new Map<number, ErrorRecord>();
   let left = tiles;
@@ -36,6 +39,7 @@ export function shardVectors(tiles: number, dims: number, from: number): ShardVe
         const wanted = values.subarray(from, from + dims);
         if (wanted.every(Number.isFinite)) vectors.set(wanted, i * dims);
         else failures.set(i, toErrorRecord(new NightshiftError('vector-not-finite', 'the model gave NaN or infinity')));
+        onVector();
         settle();
       },
       failed: reject,

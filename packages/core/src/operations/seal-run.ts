@@ -1,0 +1,65 @@
+import { composeBlobs } from '../compose.ts';
+import { type FoundModel, findModel } from '../model/find.ts';
+import type { SlideRef } from '../plan/plan.ts';
+import { recipeId } from '../plan/recipe.ts';
+import { openRecord, type Record } from '../record/record.ts';
+import { datasetDigest, type RunFile, runId } from '../record/run.ts';
+import { listDataset } from './dataset.ts';
+import { type RecipeOptions, recipeOf } from './recipe-options.ts';
+import { versions } from './versions.ts';
+
+export interface SealOptions extends RecipeOptions {
+  /** Files, directories, globs, manifests. */
+  readonly sources: readonly string[];
+  /** A model directory, or a name to look for in `modelDirs`. */
+  readonly model: string;
+  readonly modelDirs: readonly string[];
+  /** Where the record lies. */
+  readonly out: string;
+  /** Tiles a shard, at most. */
+  readonly shardTiles: number;
+  /** `lancedb:<dir>`, `none`, or null for `<out>/store`. */
+  readonly store: string | null;
+}
+
+/** A run whose dataset is written down. */
+export interface SealedRun {
+  readonly run: RunFile;
+  readonly record: Record;
+  readonly slides: readonly SlideRef[];
+  readonly model: FoundModel;
+}
+
+/**
+ * Lists the slides, derives recipe and run from them, and writes both down. The same options on the same slides give the same run;
+ * what an earlier command wrote stays.
+ */
+export async function sealRun(
+  options: SealOptions,
+  hooks: { readonly signal: AbortSignal; readonly onNotice: (message: string) => void },
+): Promise<SealedRun> {
+  const model = await findModel(options.model, options.modelDirs);
+  const recipe = recipeOf(options, model.info);
+  const slides = await listDataset(options.sources, { signal: hooks.signal, onWarning: hooks.onNotice });
+  const record = await openRecord(await composeBlobs(options.out), { create: true });
+  const id = recipeId(recipe);
+  const digest = datasetDigest(slides);
+  const run: RunFile = {
+    version: 1,
+    id: runId(digest, id),
+    recipeId: id,
+    recipe,
+    dataset: { digest, slides: slides.length },
+    sealed: true,
+    options: { shardTiles: options.shardTiles, store: options.store },
+    versions: versions(),
+  };
+  for (const other of await record.listRuns()) {
+    if (other.recipeId === id) continue;
+    hooks.onNotice(
+      `This record also holds run ${other.id} of another recipe (${other.recipe.model.name}); the two are kept apart.`,
+    );
+  }
+  await record.putRun(run, slides);
+  return { run, record, slides, model };
+}
