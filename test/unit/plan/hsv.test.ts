@@ -34,27 +34,50 @@ describe('the HSV tile filter', () => {
 });
 
 describeShared('the HSV tile filter against OpenCV', () => {
-  const file = readFileSync(shared('golden/hsv/hsv.safetensors'));
-  const headerBytes = Number(file.readBigUInt64LE(0));
-  const header = JSON.parse(file.toString('utf8', 8, 8 + headerBytes));
-  const tensor = (name: string) => {
-    const [from, to] = header[name].data_offsets;
-    return new Uint8Array(file.subarray(8 + headerBytes + from, 8 + headerBytes + to));
-  };
-  const expected: { results: { index: number; name: string; pixels_inside: number; pixels: number; keep: boolean }[] } =
-    JSON.parse(readFileSync(shared('golden/hsv/expected.json'), 'utf8'));
-  const tiles = tensor('tiles');
+  interface Result {
+    readonly index: number;
+    readonly pixels_inside: number;
+    readonly pixels: number;
+    readonly keep: boolean;
+  }
 
-  it.each(expected.results)('counts and decides $name as cv2 does', ({ index, pixels_inside, pixels, keep }) => {
+  function golden() {
+    const file = readFileSync(shared('golden/hsv/hsv.safetensors'));
+    const headerBytes = Number(file.readBigUInt64LE(0));
+    const header = JSON.parse(file.toString('utf8', 8, 8 + headerBytes));
+    const tensor = (name: string) => {
+      const [from, to] = header[name].data_offsets;
+      return new Uint8Array(file.subarray(8 + headerBytes + from, 8 + headerBytes + to));
+    };
+    const { results } = JSON.parse(readFileSync(shared('golden/hsv/expected.json'), 'utf8'));
+    const named = (name: string): Result => results.find((result: { name: string }) => result.name === name);
+    return { tiles: tensor('tiles'), hsv: tensor('hsv'), named };
+  }
+
+  it.each([
+    ['epithelium', true],
+    ['epithelium_stroma', true],
+    ['background', false],
+    ['tissue_edge', false],
+    ['dark_keratin', false],
+    ['frozen_section', true],
+    ['threshold_colours', false],
+    ['noise', false],
+    ['exactly_60_percent', true],
+    ['one_pixel_below_60_percent', false],
+  ])('counts %s as cv2 does, and keeps it: %s', (name, kept) => {
+    const { tiles, named } = golden();
+    const { index, pixels, pixels_inside, keep } = named(name);
     const offset = index * pixels * 3;
     expect(hsvShare(tiles, offset, pixels)).toEqual({ inside: pixels_inside });
     expect(keepsTile(tiles.subarray(offset, offset + pixels * 3))).toBe(keep);
+    expect(keep).toBe(kept);
   });
 
   it('converts borderline colours and real epithelium value for value', () => {
+    const { tiles, hsv, named } = golden();
     const size = 160 * 160 * 3;
-    const hsv = tensor('hsv');
-    const borderline = expected.results.find((r) => r.name === 'threshold_colours')!.index;
+    const borderline = named('threshold_colours').index;
     expect(toHsv(tiles.subarray(borderline * size, (borderline + 1) * size))).toEqual(hsv.subarray(0, size));
     expect(toHsv(tiles.subarray(0, size))).toEqual(hsv.subarray(size, 2 * size));
   });

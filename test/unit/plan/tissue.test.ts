@@ -44,9 +44,17 @@ describe('finding tissue', () => {
     ['white', [255, 255, 255]],
     ['grey glass', [214, 214, 216]],
     ['yellowed glass', [240, 236, 222]],
+    ['dark tinted glass', [180, 178, 170]],
     ['black, as a fluorescence scan', [3, 3, 6]],
   ])('finds none on an empty slide: %s', (_, colour) => {
     expect(findTissue(picture(() => colour)).share).toBe(0);
+  });
+
+  it('finds a fragment of a thousandth of the slide', () => {
+    const fragment = disc(60, 60, 4.5);
+    const mask = findTissue(picture((x, y) => (fragment(x, y) ? [235, 205, 222] : GLASS)));
+    expect(at(mask, 60, 60)).toBe(1);
+    expect(mask.share).toBeLessThan(0.003);
   });
 
   it('takes a slide that is tissue from edge to edge whole', () => {

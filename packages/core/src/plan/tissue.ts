@@ -16,7 +16,7 @@ export interface TissueMask {
   readonly height: number;
   /** One value a pixel: 1 tissue, 0 not. */
   readonly data: Uint8Array;
-  /** Saturation, 0 to 255 after white balance, from which a pixel counted as tissue; null where the guards decided alone. */
+  /** Saturation, 0 to 255 after white balance, from which a pixel counted as tissue; null where all is glass. */
   readonly threshold: number | null;
   /** Part of the picture that is tissue, 0 to 1. */
   readonly share: number;
@@ -28,7 +28,7 @@ const LIMITS = {
   minThreshold: 8,
   /** Otsu alone drops pale keratin and loose stroma once dense epithelium is on the slide. */
   maxThreshold: 15,
-  /** Two classes closer than this are one: an empty slide, or one full of tissue. */
+  /** Two coloured classes closer than this are one: tinted glass, or a slide full of tissue. */
   minContrast: 6,
   /** Black is no stain, nor is dark grey: carbon, rims of bubbles, black ink, unscanned black. */
   black: 40,
@@ -109,7 +109,7 @@ function glassOf(rgb: Uint8Array): readonly [number, number, number] {
   }
   if (count * 3 < rgb.length * 0.01) return [255, 255, 255];
   const [r, g, b] = histograms.map((h) => h.indexOf(Math.max(...h)));
-  return [r!, g!, b!];
+  return [r, g, b];
 }
 
 /** What a colour can be. A stain may have the colour of ink, but no stain is black. */
@@ -148,13 +148,16 @@ function isInk(r: number, g: number, b: number): boolean {
   return r > 150 && g < 0.3 * r && b < 0.35 * r;
 }
 
-/** The saturation from which a pixel is tissue; null where nothing is. */
+/**
+ * The saturation from which a pixel is tissue. One colour all over is tissue where it is vivid, else tinted glass: null. White
+ * glass with hardly any tissue needs no guard: Otsu then splits the noise, far below the least threshold.
+ */
 function chooseThreshold(saturation: Uint8Array, kind: Uint8Array): number | null {
   const histogram = new Float64Array(256);
   for (let i = 0; i < saturation.length; i++) if (kind[i] !== BLACK) histogram[saturation[i]]++;
   const { threshold, low, high } = otsu(histogram);
-  if (high < LIMITS.minThreshold) return null;
-  if (high - low < LIMITS.minContrast) return low >= LIMITS.maxThreshold ? LIMITS.minThreshold : null;
+  const oneColour = low >= LIMITS.minThreshold && high - low < LIMITS.minContrast;
+  if (oneColour) return low >= LIMITS.maxThreshold ? LIMITS.minThreshold : null;
   return Math.min(Math.max(threshold, LIMITS.minThreshold), LIMITS.maxThreshold);
 }
 
