@@ -1,6 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { readFileSync, readlinkSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { link, mkdir, open, readdir, readFile, rename, rmdir, stat, unlink } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
@@ -39,7 +41,7 @@ export function fileBlobs(dir: string, options: FileBlobsOptions = {}): Blobs {
     await mkdir(join(root, TEMP), { recursive: true });
     swept ??= sweep(join(root, TEMP));
     await swept;
-    const temp = join(root, TEMP, `${process.pid}-${randomBytes(8).toString('hex')}`);
+    const temp = join(root, TEMP, `${HERE}-${process.pid}-${randomBytes(8).toString('hex')}`);
     const file = await open(temp, 'wx');
     try {
       try {
@@ -276,12 +278,49 @@ async function syncDirectory(folder: string): Promise<void> {
   }
 }
 
-/** Removes what processes left that died while writing: older than a day, since nothing tells the dead of other machines. */
+/**
+ * Where this process's number means something: a host, since its last boot, in one process namespace. Begins the names of
+ * temporary files.
+ */
+const HERE = createHash('sha256')
+  .update([hostname(), readOr('/proc/sys/kernel/random/boot_id'), linkOr('/proc/self/ns/pid')].join('\n'))
+  .digest('hex')
+  .slice(0, 8);
+
+function readOr(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function linkOr(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
+}
+
+/** Removes what processes left that died while writing: those of this host by their number, those of others when a day old. */
 async function sweep(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
     const path = join(folder, name);
     const found = await stat(path).catch(() => null);
-    if (found?.isFile() && Date.now() - found.mtimeMs > TEMP_LIFE_MS) await unlink(path).catch(() => undefined);
+    if (!found?.isFile()) continue;
+    const [here, pid] = name.split('-');
+    const dead = here === HERE && isDead(Number(pid));
+    if (dead || Date.now() - found.mtimeMs > TEMP_LIFE_MS) await unlink(path).catch(() => undefined);
+  }
+}
+
+function isDead(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return errnoOf(error) === 'ESRCH';
   }
 }
 

@@ -56,14 +56,12 @@ export async function verifyRecord(
     tiles.planned += result.planned;
     tiles.rows += result.rows;
     tiles.failed += result.failed;
-    if (held) {
-      const count = held.get(slide) ?? 0;
-      storeRows += count;
-      if (count !== result.rows) {
-        const code = count < result.rows ? 'store-rows-missing' : 'store-rows-extra';
-        const message = `the vector store holds ${count} rows, the slide file ${result.rows}`;
-        findings.push({ severity: 'error', code, slide, message, next: REBUILD_STORE });
-      }
+    const count = held?.get(slide) ?? 0;
+    storeRows += count;
+    if (held && result.whole && count !== result.rows) {
+      const code = count < result.rows ? 'store-rows-missing' : 'store-rows-extra';
+      const message = `the vector store holds ${count} rows, the slide file ${result.rows}`;
+      findings.push({ severity: 'error', code, slide, message, next: REBUILD_STORE });
     }
   }
   findings.push(...(await unexpectedSlides(record, run, expected, held)));
@@ -86,6 +84,8 @@ interface SlideResult {
   readonly planned: number;
   readonly rows: number;
   readonly failed: number;
+  /** There is a slide file, and it could be read to its end. */
+  readonly whole: boolean;
   readonly findings: Finding[];
 }
 
@@ -112,7 +112,7 @@ async function verifySlide(record: Record, run: RunFile, slide: string): Promise
   const shards = await record.listShards(recipe, slide);
 
   if (!file) {
-    const none = { planned, rows: 0, failed: ledger?.tiles.length ?? 0, findings };
+    const none = { planned, rows: 0, failed: ledger?.tiles.length ?? 0, whole: false, findings };
     if (findings.some((finding) => finding.code === 'slide-corrupt')) return { state: 'unfinished', ...none };
     if (ledger?.slide) return { state: 'failed', ...none };
     if (plan) {
@@ -148,7 +148,8 @@ async function verifySlide(record: Record, run: RunFile, slide: string): Promise
       next: remakeSlide(recipe, slide),
       find,
     });
-    return { state: 'done', planned, rows, failed: ledger?.tiles.length ?? 0, findings };
+    const whole = findings.every((finding) => finding.code !== 'slide-corrupt');
+    return { state: 'done', planned, rows, failed: ledger?.tiles.length ?? 0, whole, findings };
   } finally {
     await file.close();
   }
@@ -186,6 +187,6 @@ async function leftovers(record: Record): Promise<Finding[]> {
   for await (const _ of record.blobs.list('.tmp/')) count += 1;
   if (count === 0) return [];
   const message = `${count} temporary files: of a writer that died, or that works now`;
-  const next = 'Nothing: a later run removes them once they are a day old.';
+  const next = 'Nothing: the next run on this machine removes them, one on another machine once they are a day old.';
   return [{ severity: 'warning', code: 'temporary-files-left', slide: null, message, next }];
 }

@@ -20,14 +20,18 @@ import { basePx } from '../units.ts';
 import type { Hit, StoreRows, VectorStore } from './store.ts';
 
 /**
- * Rows from which a vector index is kept. Measured on 2 cores, 10 nearest of low-rank synthetic vectors, in float16:
- * 16,000 x 1536: 30 ms by brute force, 6 ms by index, 0.9 s to build; 64,000 x 384: 73 ms, 6 ms, 1.3 s; 40,000 x 1536: 60 ms,
- * 6 ms, 3.3 s. Below this a person does not notice the difference, and brute force is exact.
+ * Rows from which a vector index is kept. Measured on 2 cores, float16, 10 nearest, brute force against index, and its build:
+ * 16,000 x 1536: 30 ms, 26 ms, 0.9 s; 40,000 x 1536: 60 ms, 26 ms, 3.3 s; 64,000 x 384: 73 ms, 15 ms, 1.3 s. Below this a person
+ * does not notice the difference, and brute force is exact.
  */
 const INDEX_ROWS = 50_000;
-/** Recall 1.00 of 10 against brute force in each of the cases above; 20 and 5 gave 0.99. */
+/**
+ * Candidates that the index gives for exact ranking. Its one bit a dimension tells clusters apart, and not well the rows of one:
+ * of 40 clusters of even noise, 60,000 x 384, recall of 10 was 0.35 with 100 candidates, 0.63 with 300, 0.93 with 1,000; 30,000 x
+ * 1536: 0.47, 0.79, 1.00. On low-rank data 100 were enough.
+ */
+const CANDIDATES = 1000;
 const PROBES = 40;
-const REFINE = 10;
 /**
  * Most float16 bytes of one commit. The library copies a commit some four times on its way: 146 MB took 600 MB of memory. A slide
  * of more than this (21,845 tiles of 3,072) takes several commits.
@@ -198,7 +202,9 @@ export async function openLance(options: LanceOptions): Promise<VectorStore> {
     if (slides) query = query.where(inSlides(slides));
     // An index looks at a few partitions only, which may hold no row of the slides asked for.
     const exact = slides !== undefined && (await table.countRows(inSlides(slides))) < indexRows;
-    query = exact ? query.bypassVectorIndex() : query.nprobes(PROBES).refineFactor(REFINE);
+    query = exact
+      ? query.bypassVectorIndex()
+      : query.nprobes(PROBES).refineFactor(Math.max(10, Math.ceil(CANDIDATES / k)));
     const found = await query.select(['slide', 'uri', 'x', 'y', '_distance']).toArray();
     return found.map((row) => ({
       slide: row.slide,
