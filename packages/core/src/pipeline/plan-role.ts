@@ -5,7 +5,7 @@ import { keepsTile } from '../plan/hsv.ts';
 import { makePlan } from '../plan/make-plan.ts';
 import type { Plan, SlideRef } from '../plan/plan.ts';
 import { resolveMpp } from '../slide/mpp.ts';
-import { readOverview } from '../slide/overview.ts';
+import { type Overview, readOverview } from '../slide/overview.ts';
 import type { Slide } from '../slide/slide.ts';
 import { readTiles } from '../slide/tiles.ts';
 import { type Run, shardJobs, slideJob, type Workplace } from './context.ts';
@@ -48,7 +48,8 @@ async function roomForShards({ queue }: Workplace, signal: AbortSignal): Promise
 async function planSlide(work: Workplace, run: Run, ref: SlideRef, signal: AbortSignal): Promise<void> {
   const { queue, meter } = work;
   const { record, recipeId } = run;
-  const plan = (await record.getPlan(recipeId, ref.key)) ?? (await makeAndStore(work, run, ref, signal));
+  const stored = await record.getPlan(recipeId, ref.key);
+  const { plan, overview } = stored ? { plan: stored, overview: null } : await makeAndStore(work, run, ref, signal);
   meter.slidePlanned(ref, plan.x.length, plan.warnings);
   if (await record.hasSlide(recipeId, ref.key)) {
     meter.slideFound(ref);
@@ -60,20 +61,25 @@ async function planSlide(work: Workplace, run: Run, ref: SlideRef, signal: Abort
   for (const { index, from, to } of shards) if (present.has(index)) meter.tilesFound(to - from);
   const missing = shardJobs(run, plan, shards, present);
   await (missing.length > 0 ? queue.add('embed', missing) : queue.add('index', [slideJob(run, ref)]));
+  // After the shards are out: drawing takes longer than planning.
+  if (overview) await record.putQc(recipeId, ref.key, await tissueOverlay({ overview, plan, name: ref.uri }));
 }
 
-async function makeAndStore(work: Workplace, run: Run, ref: SlideRef, signal: AbortSignal): Promise<Plan> {
+async function makeAndStore(
+  work: Workplace,
+  run: Run,
+  ref: SlideRef,
+  signal: AbortSignal,
+): Promise<{ readonly plan: Plan; readonly overview: Overview }> {
   const { record, recipe, recipeId, shardTiles } = run;
   const started = performance.now();
   const { slide, giveBack } = await work.slides.borrow(ref);
   try {
     const mpp = resolveMpp(slide, ref.mpp ?? recipe.slideMpp);
     const overview = await readOverview(slide, { maxPixels: OVERVIEW_PIXELS }, work.pool, signal);
-    let plan = makePlan({ slide, ref, mpp, overview, recipe, recipeId, shardTiles });
-    if (recipe.filter === 'hsv') plan = await filterTiles(work, run, slide, plan, signal);
-    const stored = await record.putPlan(plan);
-    await record.putQc(recipeId, ref.key, await tissueOverlay({ overview, plan: stored, name: ref.uri }));
-    return stored;
+    const plan = makePlan({ slide, ref, mpp, overview, recipe, recipeId, shardTiles });
+    const kept = recipe.filter === 'hsv' ? await filterTiles(work, run, slide, plan, signal) : plan;
+    return { plan: await record.putPlan(kept), overview };
   } finally {
     giveBack();
     work.meter.stage('plan', (performance.now() - started) / 1000);
