@@ -102,6 +102,15 @@ describe('a usage error', () => {
   });
 });
 
+describe('the next step', () => {
+  it('can be typed as it stands: through npx where npm started the command', async () => {
+    const env = { npm_lifecycle_event: 'nightshift' };
+    const { stderr } = await nightshift(['model', 'list'], { cwd, env });
+    expect(stderr).toContain('next: npx nightshift model convert');
+    expect((await nightshift(['model', 'list'], { cwd })).stderr).toContain('next: nightshift model convert');
+  });
+});
+
 describe('colour', () => {
   it('is used neither in a pipe nor with NO_COLOR', async () => {
     const { stderr } = await nightshift(['embde'], { cwd, env: { NO_COLOR: '1' } });

@@ -17,6 +17,8 @@ export interface Outcome {
   readonly exit: ExitCode;
   /** Standard output, unless --json. */
   readonly data: readonly string[];
+  /** Standard output where a program reads it: what a person finds in the notes. */
+  readonly piped?: readonly string[];
   /** Standard error, for people. */
   readonly notes: readonly string[];
   /** Commands that a person may want to type now. */

@@ -100,15 +100,20 @@ async function run(
   return await command.run({ args, flags: values, terminal, signal });
 }
 
-function print({ data, notes, next, json }: Outcome, name: string, terminal: Terminal): void {
+function print({ data, piped = [], notes, next, json }: Outcome, name: string, terminal: Terminal): void {
   if (terminal.json) {
     terminal.data(JSON.stringify({ ...json, version: JSON_VERSION, command: name }));
     return;
   }
   for (const line of notes) terminal.say(line);
   for (const line of data) terminal.data(line);
-  for (const line of next) terminal.say(`${terminal.paint('cyan', 'next')}: ${line}`);
+  if (terminal.piped) for (const line of piped) terminal.data(line);
+  for (const line of next) terminal.say(`${terminal.paint('cyan', 'next')}: ${asTyped(line)}`);
 }
+
+/** A command line as the person can type it: through npx where npm started this one. */
+const asTyped = (line: string): string =>
+  process.env.npm_lifecycle_event === undefined ? line : line.replace(/^nightshift /, 'npx nightshift ');
 
 function show(lines: readonly string[], terminal: Terminal): ExitCode {
   for (const line of lines) terminal.data(line);

@@ -10,6 +10,8 @@ export type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
 export interface Terminal {
   readonly json: boolean;
   readonly quiet: boolean;
+  /** True when standard output goes to a program or a file. */
+  readonly piped: boolean;
   /** True when a live line can be shown. */
   readonly live: boolean;
   /** Columns of the screen that people read. */
@@ -40,9 +42,11 @@ export function openTerminal(streams: Streams, mode: { readonly json: boolean; r
   };
   return {
     ...mode,
+    piped: !stdout.isTTY,
     live,
     get width() {
-      return stderr.columns ?? 80;
+      // A pseudo-terminal may not know its size and say 0.
+      return stderr.columns || 80;
     },
     data(line) {
       if (status !== null && stdout.isTTY) stderr.write('\r\x1b[2K');

@@ -49,6 +49,7 @@ function fakeTerminal(live: boolean): { terminal: Terminal; said: string[]; show
   const terminal: Terminal = {
     json: false,
     quiet: false,
+    piped: false,
     live,
     width: 80,
     data: () => {},

@@ -12,6 +12,7 @@ function listen(): { insisted: string[]; exits: number[]; clock: { now: number }
   const terminal: Terminal = {
     json: false,
     quiet: true,
+    piped: false,
     live: false,
     width: 80,
     data: () => {},

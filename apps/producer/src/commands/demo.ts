@@ -80,7 +80,8 @@ export const demoCommand = command({
     const best = found.hits[0];
     return {
       exit: report.failures.length > 0 || !checked.ok ? 3 : 0,
-      data: [out],
+      data: [],
+      piped: [out],
       notes: [
         '',
         ...table([

@@ -136,7 +136,8 @@ function outcome(report: RunReport, { paint }: Terminal): Outcome {
   const exit = report.state === 'interrupted' ? 130 : failed ? 3 : 0;
   return {
     exit,
-    data: report.state === 'done' ? [report.out] : [],
+    data: [],
+    piped: report.state === 'done' ? [report.out] : [],
     notes: [...summary(report, paint), ...failures(report, paint)],
     next: nextSteps(report),
     json: report,

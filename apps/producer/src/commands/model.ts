@@ -94,23 +94,18 @@ export const modelConvertCommand = command({
     mpp: number({ about: 'resolution the model expects', unit: 'um/px', min: 0.05, max: 20, fallback: null }),
     eps: number({ about: 'epsilon of the layer norms', unit: '', min: 0, max: 1, fallback: null }),
     heads: integer({ about: 'attention heads', unit: 'heads', min: 1, max: 256, fallback: null }),
-    posInterpolation: choice({
-      values: ['hf-bicubic'],
-      about: 'how position embeddings are brought to the input size',
-      fallback: null,
-    }),
     licence: text({ about: 'licence of the weights, kept in model.json', placeholder: 'NAME' }),
   },
   async run({ args, flags, terminal }) {
     const [from] = args as [string];
-    const { to, id, name, embedding, patchGrid, input, mean, std, mpp, eps, heads, posInterpolation, licence } = flags;
+    const { to, id, name, embedding, patchGrid, input, mean, std, mpp, eps, heads, licence } = flags;
     let info: ModelInfo;
     try {
       info = await convertModel(
         {
           from,
           to,
-          ...given({ id, name, embedding, inputPx: input, mean, std, mpp, eps, heads, posInterpolation, licence }),
+          ...given({ id, name, embedding, inputPx: input, mean, std, mpp, eps, heads, licence }),
           ...(patchGrid ? { patchGrid } : {}),
         },
         (done, total) => terminal.status(`${percent(done / total)} of ${byteSize(total)}`),
@@ -121,7 +116,8 @@ export const modelConvertCommand = command({
     const { architecture, inputPx, dims, digest, files, trained } = info;
     return {
       exit: 0,
-      data: [to],
+      data: [],
+      piped: [to],
       notes: [
         `${terminal.paint('green', '✓')} ${info.name}: ${architecture.depth} blocks, ${architecture.width} wide, ` +
           `${count(architecture.parameters)} parameters, input ${inputPx} px, ${info.embedding} of ${count(dims)}` +
