@@ -99,7 +99,7 @@ describe('runs', () => {
     recipe: made,
     dataset: { digest: datasetDigest(of), slides: of.length },
     sealed: true,
-    options: { batch: 4 },
+    options: { shardTiles: 4, store: null },
     versions: { nightshift: '0.1.0' },
   });
 

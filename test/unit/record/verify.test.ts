@@ -52,7 +52,7 @@ beforeEach(async () => {
     recipe,
     dataset: { digest, slides: 2 },
     sealed: true,
-    options: {},
+    options: { shardTiles: 4, store: null },
     versions: {},
   };
   await record.putRun(run, slides);
@@ -263,6 +263,13 @@ describe('verify finds, and finds nothing else', () => {
     expect(await found()).toEqual([]);
   });
 
+  it('a ledger that is damaged, and the next publishing mends it', async () => {
+    await truncate(join(dir, `${id}/failures/${one.key}.json`), 20);
+    expect(await found()).toEqual(['failures-corrupt', 'failures-missing']);
+    await record.publishSlide(recipe, plan);
+    expect(await found()).toEqual([]);
+  });
+
   it('shards of a finished slide', async () => {
     const shard = { index: 0, from: 0, to: 4 };
     await record.putShard(recipe, plan, shard, rowsOf(plan, DIMS, 0, 4), []);
@@ -329,6 +336,12 @@ describe('verify, with the vector store', () => {
     expect(await found(store)).toEqual(['store-rows-extra']);
   });
 
+  it('says once that it is empty, as a warning: the record is whole without it', async () => {
+    for (const { key } of [one, two]) await store.upsertSlide(key, (async function* () {})());
+    const report = await verifyRecord(record, run, { store });
+    expect(report).toMatchObject({ ok: true, storeRows: 0, findings: [{ code: 'store-empty', slide: null }] });
+  });
+
   it('finds a slide that no run has', async () => {
     await store.upsertSlide('stranger', rows('stranger', 0, 5));
     expect(await found(store)).toEqual(['store-slide-unexpected']);
@@ -336,7 +349,7 @@ describe('verify, with the vector store', () => {
 
   it('is content again once the slides are indexed anew', async () => {
     await store.upsertSlide(one.key, rows(one.key, 0, 5));
-    await store.upsertSlide(two.key, (async function* () {})());
+    await store.upsertSlide(two.key, rows(two.key, 0, 1));
     expect(await found(store)).toEqual(['store-rows-missing', 'store-rows-missing']);
     expect(await indexSlides(record, id, record.listSlides(id), store)).toBe(2);
     expect(await found(store)).toEqual([]);

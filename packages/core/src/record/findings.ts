@@ -18,6 +18,7 @@ export type FindingCode =
   | 'tiles-in-rows-and-failures'
   | 'tiles-unplanned'
   | 'failures-missing'
+  | 'failures-corrupt'
   // vectors
   | 'vectors-wrong-dims'
   | 'vectors-not-finite'
@@ -27,6 +28,7 @@ export type FindingCode =
   | 'shards-left'
   | 'temporary-files-left'
   // vector store
+  | 'store-empty'
   | 'store-rows-missing'
   | 'store-rows-extra'
   | 'store-slide-unexpected';

@@ -69,9 +69,15 @@ export interface Record {
   putQc(recipe: string, slide: string, jpeg: Uint8Array): Promise<void>;
 }
 
+const errorSchema = z.object({
+  code: z.string(),
+  message: z.string(),
+  next: z.string(),
+  data: z.record(z.string(), z.unknown()),
+});
 const failuresSchema = z.object({
-  slide: z.custom<ErrorRecord>().nullable(),
-  tiles: z.array(z.object({ x: z.int(), y: z.int(), error: z.custom<ErrorRecord>() })),
+  slide: errorSchema.nullable(),
+  tiles: z.array(z.object({ x: z.int(), y: z.int(), error: errorSchema })),
 });
 
 /**

@@ -43,7 +43,8 @@ export async function verifyRecord(
   const findings: Finding[] = [];
   const slides = { total: 0, done: 0, failed: 0, unfinished: 0, missing: 0 };
   const tiles = { planned: 0, rows: 0, failed: 0 };
-  const held = options.store ? await options.store.slides() : null;
+  const stored = (await options.store?.slides()) ?? null;
+  const held = stored && stored.size > 0 ? stored : null;
   const expected = new Set<string>();
   let storeRows = 0;
 
@@ -64,6 +65,10 @@ export async function verifyRecord(
       findings.push({ severity: 'error', code, slide, message, next: REBUILD_STORE });
     }
   }
+  if (stored && !held && tiles.rows > 0) {
+    const message = `the vector store ${options.store!.uri} holds nothing: it was not asked for, or it is gone`;
+    findings.push({ severity: 'warning', code: 'store-empty', slide: null, message, next: REBUILD_STORE });
+  }
   findings.push(...(await unexpectedSlides(record, run, expected, held)));
   findings.push(...(await leftovers(record)));
   return {
@@ -74,7 +79,7 @@ export async function verifyRecord(
     ok: findings.every((finding) => finding.severity !== 'error'),
     slides,
     tiles,
-    storeRows: held ? storeRows : null,
+    storeRows: stored ? storeRows : null,
     findings,
   };
 }
@@ -95,61 +100,51 @@ async function verifySlide(record: Record, run: RunFile, slide: string): Promise
   const find: Find = (code, message, next, severity = 'error') =>
     findings.push({ severity, code, slide, message, next });
 
+  const remake = remakeSlide(recipe, slide);
   const plan = await record.getPlan(recipe, slide).catch((error) => {
-    find(
-      'plan-corrupt',
-      toErrorRecord(error).message,
-      `Remove ${keys.plan(recipe, slide)} and run the same command again.`,
-    );
+    const next = `Remove ${keys.plan(recipe, slide)} and run the same command again.`;
+    find('plan-corrupt', toErrorRecord(error).message, next);
     return null;
   });
-  const ledger = await record.getFailures(recipe, slide);
   const file = await record.readSlide(recipe, slide).catch((error) => {
-    find('slide-corrupt', toErrorRecord(error).message, remakeSlide(recipe, slide));
+    find('slide-corrupt', toErrorRecord(error).message, remake);
     return null;
   });
-  const planned = plan?.x.length ?? 0;
+  const ledger = await record.getFailures(recipe, slide).catch((error) => {
+    find('failures-corrupt', toErrorRecord(error).message, AGAIN);
+    return null;
+  });
   const shards = await record.listShards(recipe, slide);
+  const counts = { planned: plan?.x.length ?? 0, failed: ledger?.tiles.length ?? 0, findings };
+  const damaged = findings.length > 0;
 
   if (!file) {
-    const none = { planned, rows: 0, failed: ledger?.tiles.length ?? 0, whole: false, findings };
-    if (findings.some((finding) => finding.code === 'slide-corrupt')) return { state: 'unfinished', ...none };
-    if (ledger?.slide) return { state: 'failed', ...none };
-    if (plan) {
-      find('slide-unfinished', `${planned} tiles are planned, ${shards.length} shards are in, no slide file`, AGAIN);
-      return { state: 'unfinished', ...none };
+    const none = { ...counts, rows: 0, whole: false };
+    if (!damaged && ledger?.slide) return { state: 'failed', ...none };
+    if (!damaged && !plan) {
+      find('slide-missing', 'the run has the slide, the record has nothing of it', AGAIN);
+      return { state: 'missing', ...none };
     }
-    if (findings.length === 0) find('slide-missing', 'the run has the slide, the record has nothing of it', AGAIN);
-    return { state: findings[0]?.code === 'plan-corrupt' ? 'unfinished' : 'missing', ...none };
+    if (!damaged) {
+      const what = `${counts.planned} tiles are planned, ${shards.length} shards are in, there is no slide file`;
+      find('slide-unfinished', what, AGAIN);
+    }
+    return { state: 'unfinished', ...none };
   }
 
   try {
-    if (!plan && findings.length === 0)
-      find('plan-missing', 'there is a slide file, and no plan to check it against', AGAIN);
+    if (!damaged && !plan) find('plan-missing', 'there is a slide file, and no plan to check it against', AGAIN);
     if (shards.length > 0) {
       find('shards-left', `${shards.length} shards of a finished slide are left`, AGAIN, 'warning');
     }
     const { recipeId, recipe: made } = file.info;
-    const { digest } = made.model;
-    if (digest !== run.recipe.model.digest) {
-      find(
-        'model-mismatch',
-        `made by model ${digest}, the run's is ${run.recipe.model.digest}`,
-        remakeSlide(recipe, slide),
-      );
-    } else if (recipeId !== recipe) {
-      find('recipe-mismatch', `made by recipe ${recipeId}, the run's is ${recipe}`, remakeSlide(recipe, slide));
-    }
-    const rows = await verifyRows({
-      file,
-      plan,
-      ledger,
-      dims: run.recipe.model.dims,
-      next: remakeSlide(recipe, slide),
-      find,
-    });
+    const [digest, wanted] = [made.model.digest, run.recipe.model.digest];
+    if (digest !== wanted) find('model-mismatch', `made by model ${digest}, the run's is ${wanted}`, remake);
+    else if (recipeId !== recipe) find('recipe-mismatch', `made by recipe ${recipeId}, not ${recipe}`, remake);
+
+    const rows = await verifyRows({ file, plan, ledger, dims: run.recipe.model.dims, next: remake, find });
     const whole = findings.every((finding) => finding.code !== 'slide-corrupt');
-    return { state: 'done', planned, rows, failed: ledger?.tiles.length ?? 0, whole, findings };
+    return { state: 'done', ...counts, rows, whole };
   } finally {
     await file.close();
   }

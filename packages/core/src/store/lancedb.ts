@@ -33,10 +33,11 @@ const INDEX_ROWS = 50_000;
 const CANDIDATES = 1000;
 const PROBES = 40;
 /**
- * Most float16 bytes of one commit. The library copies a commit some four times on its way: 146 MB took 600 MB of memory. A slide
- * of more than this (21,845 tiles of 3,072) takes several commits.
+ * Most float16 bytes of one commit. The library copies a commit several times on its way: a slide of 23,716 tiles of 3,072 (146 MB)
+ * took 1.1 GB of memory in one commit, 0.8 GB in commits of 64 MiB, 0.5 GB in commits of 32 MiB. A slide of more than this (5,461
+ * tiles of 3,072; 10,922 of 1,536) takes several commits.
  */
-const COMMIT_BYTES = 128 * 1024 * 1024;
+const COMMIT_BYTES = 32 * 1024 * 1024;
 /** Every commit leaves a fragment and a version; this many are merged at a time. */
 const COMMITS_PER_COMPACTION = 64;
 /** Old versions are kept this long, for searches that are under way in other processes. */
@@ -198,7 +199,11 @@ export async function openLance(options: LanceOptions): Promise<VectorStore> {
     }
     const table = await present();
     if (!table || k < 1 || slides?.length === 0) return [];
-    let query: VectorQuery = table.query().nearestTo(unit(vector, dims)).distanceType('cosine').limit(k);
+    let query: VectorQuery = table
+      .query()
+      .nearestTo(normalise(vector, dims, new Float32Array(dims)))
+      .distanceType('cosine')
+      .limit(k);
     if (slides) query = query.where(inSlides(slides));
     // An index looks at a few partitions only, which may hold no row of the slides asked for.
     const exact = slides !== undefined && (await table.countRows(inSlides(slides))) < indexRows;
@@ -257,8 +262,8 @@ function batchOf(schema: Schema, slide: string, rows: StoreRows, dims: number): 
   const utf8 = (values: string[]) => vectorFromArray(values, new Utf8()).data[0]!;
   const int32 = (data: Int32Array) => makeData({ type: new Int32(), length, nullCount: 0, data });
   // Arrow's JavaScript holds float16 as its bits.
-  const halves = new Float16Array(unit(vectors, dims));
-  const data = new Uint16Array(halves.buffer);
+  const data = new Uint16Array(length * dims);
+  normalise(vectors, dims, new Float16Array(data.buffer));
   const child = makeData({ type: new Float16(), length: length * dims, nullCount: 0, data });
   const list = schema.fields[5]!.type as FixedSizeList<Float16>;
   const children = [
@@ -273,15 +278,14 @@ function batchOf(schema: Schema, slide: string, rows: StoreRows, dims: number): 
 }
 
 /** Each vector of `dims` scaled to length 1; zeros stay zeros. */
-function unit(vectors: Float32Array, dims: number): Float32Array {
-  const scaled = new Float32Array(vectors.length);
+function normalise<T extends Float32Array | Float16Array>(vectors: Float32Array, dims: number, into: T): T {
   for (let start = 0; start < vectors.length; start += dims) {
     let sum = 0;
     for (let i = start; i < start + dims; i++) sum += vectors[i]! * vectors[i]!;
     const scale = sum > 0 ? 1 / Math.sqrt(sum) : 0;
-    for (let i = start; i < start + dims; i++) scaled[i] = vectors[i]! * scale;
+    for (let i = start; i < start + dims; i++) into[i] = vectors[i]! * scale;
   }
-  return scaled;
+  return into;
 }
 
 /** Rows a slide, counted from the rows themselves. */
