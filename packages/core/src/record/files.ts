@@ -1,15 +1,23 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
 import { link, mkdir, open, readdir, readFile, rename, rmdir, stat, unlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { NightshiftError } from '../errors.ts';
-import type { ByteRange, ByteSource } from '../source/source.ts';
-import { bytes } from '../units.ts';
 import type { Blobs, Body } from './blobs.ts';
+import {
+  errnoOf,
+  exists,
+  inDirectory,
+  isAbsent,
+  openBlob,
+  readError,
+  sweep,
+  syncDirectory,
+  writeError,
+} from './file-system.ts';
 
 /** Where files are written before they get their name. Listed only when asked for by this prefix. */
 const TEMP = '.tmp/';
@@ -39,7 +47,7 @@ export function fileBlobs(dir: string, options: FileBlobsOptions = {}): Blobs {
   /** Hands `publish` the path of a complete, synced temporary file; whatever happens, that file is gone afterwards. */
   async function withTemp<T>(body: Body, publish: (temp: string) => Promise<T>): Promise<T> {
     await mkdir(join(root, TEMP), { recursive: true });
-    swept ??= sweep(join(root, TEMP));
+    swept ??= sweep(join(root, TEMP), TEMP_LIFE_MS);
     await swept;
     const temp = join(root, TEMP, `${HERE}-${process.pid}-${randomBytes(8).toString('hex')}`);
     const file = await open(temp, 'wx');
@@ -123,7 +131,7 @@ export function fileBlobs(dir: string, options: FileBlobsOptions = {}): Blobs {
 
     async open(key) {
       try {
-        return await openFile(pathOf(key));
+        return await openBlob(pathOf(key));
       } catch (error) {
         if (isAbsent(error)) return null;
         throw readError(error, pathOf(key));
@@ -207,146 +215,4 @@ async function* listFolder(root: string, folder: string, prefix: string): AsyncI
       if (found) yield { key, size: found.size };
     }
   }
-}
-
-async function openFile(path: string): Promise<ByteSource> {
-  const file = await open(path, 'r');
-  const { size, mtimeMs } = await file.stat();
-  return {
-    uri: pathToFileURL(path).href,
-    size: bytes(size),
-    contentId: `${size}-${Math.round(mtimeMs)}`,
-    read: (ranges) => Promise.all(ranges.map((range) => readRange(file, range, path, size))),
-    close: () => file.close(),
-  };
-}
-
-/** A published file is never changed under its readers: it is unlinked or replaced, and the open one stays as it was. */
-async function readRange(file: FileHandle, range: ByteRange, path: string, size: number): Promise<Uint8Array> {
-  const { offset, length } = range;
-  if (offset < 0 || length < 0 || offset + length > size) {
-    throw new NightshiftError('record-corrupt', `${path}: ends at byte ${size}, before ${offset + length}`);
-  }
-  const buffer = new Uint8Array(length);
-  let done = 0;
-  try {
-    while (done < length) {
-      const { bytesRead } = await file.read(buffer, done, length - done, offset + done);
-      if (bytesRead === 0) break;
-      done += bytesRead;
-    }
-  } catch (error) {
-    throw readError(error, path);
-  }
-  if (done < length) throw new NightshiftError('record-corrupt', `${path}: ends at byte ${offset + done}`);
-  return buffer;
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (isAbsent(error)) return false;
-    throw readError(error, path);
-  }
-}
-
-/** Runs `give` with the folder there, also when a `delete` elsewhere removes it as empty in between. */
-async function inDirectory<T>(folder: string, give: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt++) {
-    const made = await mkdir(folder, { recursive: true });
-    if (made !== undefined) await syncDirectory(dirname(made));
-    try {
-      return await give();
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT' || attempt === 10) throw error;
-    }
-  }
-}
-
-/** Makes names durable. Some file systems cannot sync a directory and say so; they keep names in their own way. */
-async function syncDirectory(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } catch (error) {
-    const code = errnoOf(error);
-    if (code !== 'EINVAL' && code !== 'ENOTSUP' && code !== 'EPERM' && code !== 'EISDIR') throw error;
-  } finally {
-    await handle.close();
-  }
-}
-
-/**
- * Where this process's number means something: a host, since its last boot, in one process namespace. Begins the names of
- * temporary files.
- */
-const HERE = createHash('sha256')
-  .update([hostname(), readOr('/proc/sys/kernel/random/boot_id'), linkOr('/proc/self/ns/pid')].join('\n'))
-  .digest('hex')
-  .slice(0, 8);
-
-function readOr(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
-}
-
-function linkOr(path: string): string {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return '';
-  }
-}
-
-/** Removes what processes left that died while writing: those of this host by their number, those of others when a day old. */
-async function sweep(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    const path = join(folder, name);
-    const found = await stat(path).catch(() => null);
-    if (!found?.isFile()) continue;
-    const [here, pid] = name.split('-');
-    const dead = here === HERE && isDead(Number(pid));
-    if (dead || Date.now() - found.mtimeMs > TEMP_LIFE_MS) await unlink(path).catch(() => undefined);
-  }
-}
-
-function isDead(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return false;
-  } catch (error) {
-    return errnoOf(error) === 'ESRCH';
-  }
-}
-
-function errnoOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
-}
-
-function isAbsent(error: unknown): boolean {
-  const code = errnoOf(error);
-  return code === 'ENOENT' || code === 'ENOTDIR';
-}
-
-function writeError(error: unknown, path: string): unknown {
-  if (error instanceof NightshiftError) return error;
-  const code = errnoOf(error);
-  if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new NightshiftError('disk-full', `no room to write ${path} (${code})`, { cause: error });
-  }
-  if (code && /^E[A-Z0-9]+$/.test(code)) {
-    return new NightshiftError('out-not-writable', `cannot write ${path} (${code})`, { cause: error });
-  }
-  return error;
-}
-
-function readError(error: unknown, path: string): unknown {
-  const code = errnoOf(error);
-  if (error instanceof NightshiftError || !code) return error;
-  return new NightshiftError('record-unreadable', `cannot read ${path} (${code})`, { cause: error });
 }
