@@ -1,5 +1,6 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { chmod, mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileBlobs } from '@nightshift/core';
@@ -77,6 +78,21 @@ describe('temporary files', () => {
     await utimes(join(temp, 'old'), twoDaysAgo, twoDaysAgo);
     await fileBlobs(dir).put('a', some(1));
     expect(await readdir(temp)).toEqual(['young']);
+  });
+
+  it('of a writer of this machine that was killed are removed by the next process that writes', async () => {
+    const dir = await temporaryDirectory();
+    const program = join(import.meta.dirname, '../../fixtures/blob-writer.ts');
+    const child = spawn(process.execPath, [program, dir, 'key'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const exited = once(child, 'exit');
+    await once(child.stdout, 'data');
+    const blobs = fileBlobs(dir);
+    await blobs.put('while it lives', some(1));
+    expect(await readdir(join(dir, '.tmp'))).toHaveLength(1);
+    child.kill('SIGKILL');
+    await exited;
+    await fileBlobs(dir).put('after it died', some(1));
+    expect(await readdir(join(dir, '.tmp'))).toEqual([]);
   });
 
   it('are no keys, unless they are asked for', async () => {

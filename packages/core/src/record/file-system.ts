@@ -1,5 +1,8 @@
+import { createHash } from 'node:crypto';
+import { readFileSync, readlinkSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { mkdir, open, readdir, stat, unlink } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { NightshiftError } from '../errors.ts';
@@ -80,7 +83,7 @@ export async function syncDirectory(folder: string): Promise<void> {
  * Where this process's number means something: a host, since its last boot, in one process namespace. Begins the names of
  * temporary files.
  */
-const HERE = createHash('sha256')
+export const HERE: string = createHash('sha256')
   .update([hostname(), readOr('/proc/sys/kernel/random/boot_id'), linkOr('/proc/self/ns/pid')].join('\n'))
   .digest('hex')
   .slice(0, 8);
@@ -101,7 +104,10 @@ function linkOr(path: string): string {
   }
 }
 
-/** Removes what processes left that died while writing: those of this host by their number, those of others when a day old. */
+/**
+ * Removes what processes left that died while writing: those of this host by their number, those of others once they are older
+ * than `lifeMs`.
+ */
 export async function sweep(folder: string, lifeMs: number): Promise<void> {
   for (const name of await readdir(folder)) {
     const path = join(folder, name);
