@@ -43,6 +43,8 @@ export const ERROR_CODES = {
     'Convert it to a pyramidal tiled TIFF with JPEG tiles, e.g. `vips tiffsave --tile --pyramid`.',
   ),
   'slide-limits': slide('The file exceeds a safety limit; a real slide does not.'),
+  'slide-forbidden': slide('Ask for s3:GetObject on it. Where the requester pays, set NIGHTSHIFT_S3_REQUESTER_PAYS=1.'),
+  'slide-archived': slide('Restore it from its archive class (`aws s3api restore-object`), then run the same command.'),
   'slide-changed': slide('The file was replaced while it was read: run the same command again.', true),
   'mpp-missing': slide('State it with --slide-mpp, e.g. --slide-mpp 0.25 for a 40x scan.'),
   'mpp-absurd': slide('State the true value with --slide-mpp, e.g. --slide-mpp 0.25 for a 40x scan.'),
@@ -78,6 +80,7 @@ export const ERROR_CODES = {
     'The inference process died repeatedly: lower --batch, check the memory, then run the same command.',
   ),
   'encoder-out-of-memory': stopped('Lower --batch.'),
+  'port-unavailable': config('Choose another --port (0: any free one) or --host.'),
   'device-unavailable': config('Use --device cpu, or install what the device needs (see `nightshift doctor`).'),
   internal: {
     scope: 'run',
