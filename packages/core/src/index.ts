@@ -1,9 +1,19 @@
 export * from './errors.ts';
+export { type HttpOptions, type HttpServer, type Readiness, startHttp } from './http.ts';
+export {
+  combineMeters,
+  createMetrics,
+  type Metrics,
+  type MetricsOptions,
+  type QueueSnapshot,
+  type RunTiles,
+} from './metrics.ts';
 export * from './model/catalog.ts';
 export { type ConvertOptions, convertModel } from './model/convert/convert.ts';
+export { POS_INTERPOLATIONS, type PosInterpolation } from './model/convert/position.ts';
 export { type RandomDinov2Options, writeRandomDinov2 } from './model/convert/random-weights.ts';
 export * from './model/encoder.ts';
-export { type FoundModel, findModel } from './model/find.ts';
+export { type FoundModel, findModel, listModels } from './model/find.ts';
 export { checkModelFiles, readModel, verifyModelFiles } from './model/info.ts';
 export { type OnnxEncoder, type OpenEncoderOptions, openEncoder } from './model/onnx.ts';
 export * from './operations/doctor.ts';

@@ -28,7 +28,7 @@ describe('convertModel', () => {
       id: null,
       trained: false,
       preprocessingFrom: 'assumed: as Midnight, whose layout this is',
-      posInterpolation: expect.stringContaining('hf-bicubic'),
+      posInterpolation: expect.stringContaining('bicubic: '),
       embedding: 'cls+mean',
       dims: 128,
       patchGrid: null,
@@ -192,7 +192,7 @@ describe('weights that are no such model', () => {
     const error = await attempt((tensors) => {
       for (const [name, tensor] of [...tensors]) {
         tensors.delete(name);
-        tensors.set(`vit.${name}`, { ...tensor, name: `vit.${name}` });
+        tensors.set(`net.${name}`, { ...tensor, name: `net.${name}` });
       }
     });
     expect(error).toMatchObject({ code: 'weights-unsupported', message: expect.stringContaining('no known layout') });

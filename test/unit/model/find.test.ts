@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { CATALOG } from '../../../packages/core/src/model/catalog.ts';
 import { convertModel } from '../../../packages/core/src/model/convert/convert.ts';
 import { writeRandomDinov2 } from '../../../packages/core/src/model/convert/random-weights.ts';
-import { findModel } from '../../../packages/core/src/model/find.ts';
+import { findModel, listModels } from '../../../packages/core/src/model/find.ts';
 import { readModel, verifyModelFiles } from '../../../packages/core/src/model/info.ts';
 import { tempDir } from '../../fixtures/model/temp.ts';
 
@@ -57,6 +57,16 @@ describe('findModel', () => {
 
   it('does not pass over a broken model that was named', async () => {
     await expect(findModel('broken', [first])).rejects.toMatchObject({ code: 'model-invalid' });
+  });
+});
+
+describe('listModels', () => {
+  it('gives the models of every directory, and passes over what is none', async () => {
+    const found = await listModels([first, temp('nowhere'), second]);
+    expect(found.map(({ dir, info }) => [dir, info.name])).toEqual([
+      [join(second, 'a'), 'another'],
+      [join(second, 'b'), 'random'],
+    ]);
   });
 });
 

@@ -13,30 +13,63 @@ import { describeShared, shared } from '../../fixtures/shared.ts';
  */
 interface Case {
   readonly name: string;
+  readonly suffix?: string;
+  readonly weights?: string;
+  readonly expected?: string;
   /** What the files do not say. */
   readonly options?: Partial<ConvertOptions>;
   readonly family: string;
 }
 
+const HALF = { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] } as const;
+
 const CASES: readonly Case[] = [
   { name: 'midnight', family: 'hf-dinov2' },
   { name: 'midnight-392', family: 'hf-dinov2', options: { inputPx: 392 } },
+  { name: 'dinov2-hf-gelu', family: 'hf-dinov2' },
+  { name: 'phikon-v2', family: 'hf-dinov2' },
+  { name: 'hibou', family: 'hf-dinov2' },
+  { name: 'phikon', family: 'hf-vit' },
+  { name: 'timm-uni', family: 'timm' },
+  { name: 'timm-uni2-h', family: 'timm' },
+  { name: 'timm-virchow2', family: 'timm' },
+  { name: 'timm-h-optimus-0', family: 'timm' },
+  { name: 'timm-prov-gigapath', family: 'timm' },
+  { name: 'timm-kaiko-b8', family: 'timm' },
+  {
+    name: 'timm-kaiko-b8',
+    family: 'timm',
+    suffix: ' (float16)',
+    weights: 'model_f16.safetensors',
+    expected: 'expected_f16.safetensors',
+  },
+  { name: 'timm-lunit-s16', family: 'timm' },
+  { name: 'dinov2-orig', family: 'dinov2', options: { heads: 2 } },
+  {
+    name: 'dinov2-orig',
+    suffix: ' (interpolated as transformers does)',
+    family: 'dinov2',
+    options: { heads: 2, posInterpolation: 'bicubic' },
+    expected: 'expected_hf_interp.safetensors',
+  },
+  { name: 'dinov2-orig-train', family: 'dinov2', options: { heads: 2, ...HALF } },
 ];
 
 const temp = tempDir();
 
 describeShared('golden models', () => {
-  it.each(CASES)(
-    '$name: class token, patch mean, embedding and patch grid are those of the reference',
+  it.each(CASES.map((golden) => ({ suffix: '', ...golden })))(
+    '$name$suffix: class token, patch mean, embedding and patch grid are those of the reference',
     async (golden) => {
       const dir = shared(`golden/${golden.name}`);
       const meta = JSON.parse(readFileSync(`${dir}/meta.json`, 'utf8'));
       const tolerance: number = meta.tolerance.suggested_f32_max_abs;
-      const expected = readTensorFile(`${dir}/expected.safetensors`);
+      const expected = readTensorFile(`${dir}/${golden.expected ?? 'expected.safetensors'}`);
       const tiles = readTensorFile(`${dir}/tiles.safetensors`).u8('tiles');
 
-      const to = temp(golden.name);
-      const model = await convertModel({ from: dir, to, embedding: 'cls+mean', patchGrid: true, ...golden.options });
+      const to = temp('golden');
+      const from = golden.weights ? `${dir}/${golden.weights}` : dir;
+      const model = await convertModel({ from, to, embedding: 'cls+mean', patchGrid: true, ...golden.options });
       expect(model).toMatchObject(factsOf(meta, golden.family));
 
       const encoder = await openEncoder({ dir: to, device: 'cpu', patch: true });
@@ -44,13 +77,18 @@ describeShared('golden models', () => {
       await encoder.close();
       const width: number = meta.width;
       const [cls, mean] = [half(embedding, width, 0), half(embedding, width, 1)];
-      expect(maxDifference(cls, expected.f32('cls'))).toBeLessThan(tolerance);
-      expect(maxDifference(mean, expected.f32('mean_patch'))).toBeLessThan(tolerance);
-      expect(maxDifference(patch!, patchTokens(expected.f32('tokens'), meta))).toBeLessThan(tolerance);
-      const recommended = expected.shape('embedding')[1] === width ? cls : embedding;
-      expect(maxDifference(recommended, expected.f32('embedding'))).toBeLessThan(tolerance);
-      if (expected.names.includes('patch_grid')) {
-        expect(maxDifference(patch!, expected.f32('patch_grid'))).toBeLessThan(tolerance);
+      const found: Record<string, Float32Array> = {
+        cls,
+        mean_patch: mean,
+        embedding: expected.shape('embedding')[1] === width ? cls : embedding,
+        patch_grid: patch!,
+      };
+      for (const [name, values] of Object.entries(found)) {
+        if (!expected.names.includes(name)) continue;
+        expect(maxDifference(values, expected.f32(name)), name).toBeLessThan(tolerance);
+      }
+      if (expected.names.includes('tokens')) {
+        expect(maxDifference(patch!, patchTokens(expected.f32('tokens'), meta))).toBeLessThan(tolerance);
       }
     },
   );

@@ -28,16 +28,23 @@ const read = async (dir: string): Promise<FoundModel> => ({ dir, info: await rea
 
 async function findIn(searchDir: string, name: string): Promise<FoundModel | null> {
   if (isPlainName(name) && (await exists(join(searchDir, name, MODEL_FILE)))) return read(join(searchDir, name));
-  const entries = await readdir(searchDir).catch(() => []);
-  for (const entry of entries.sort()) {
-    if (entry.startsWith('.') || !(await exists(join(searchDir, entry, MODEL_FILE)))) continue;
-    const found = await read(join(searchDir, entry)).catch((error) => {
-      if (isNightshiftError(error, 'model-invalid')) return null;
-      throw error;
-    });
-    if (found && (found.info.id === name || found.info.name === name)) return found;
+  return (await listModels([searchDir])).find(({ info }) => info.id === name || info.name === name) ?? null;
+}
+
+/** The models of some directories, in their order, then by directory name. What is no model there is passed over. */
+export async function listModels(searchDirs: readonly string[]): Promise<FoundModel[]> {
+  const found: FoundModel[] = [];
+  for (const searchDir of searchDirs) {
+    const entries = await readdir(searchDir).catch(() => []);
+    for (const entry of entries.filter((entry) => !entry.startsWith('.')).sort()) {
+      const model = await read(resolve(searchDir, entry)).catch((error) => {
+        if (isNightshiftError(error, 'model-invalid', 'model-not-found')) return null;
+        throw error;
+      });
+      if (model) found.push(model);
+    }
   }
-  return null;
+  return found;
 }
 
 async function notFound(nameOrDir: string, searchDirs: readonly string[]): Promise<NightshiftError> {

@@ -110,12 +110,11 @@ export function findTransformer(weights: Weights, naming: Naming): VisionTransfo
   const position = tensor(naming.position, [1, tokens, width]);
 
   const prefixes = blockPrefixes(weights, naming);
-  const layerScale = prefixes.some((prefix) =>
-    [naming.scale1, naming.scale2].some((name) => weights.tensors.has(prefix + name)),
-  );
+  const scales = naming.scales ?? [];
+  const layerScale = prefixes.some((prefix) => scales.some((name) => weights.tensors.has(prefix + name)));
   const block = (prefix: string): Block => {
     const norm = (name: string) => layer(prefix + name, [width]);
-    const scale = (name: string) => (layerScale ? tensor(prefix + name, [width]) : null);
+    const scale = (n: 0 | 1) => (naming.scales && layerScale ? tensor(prefix + naming.scales[n], [width]) : null);
     const part = (n: number): Linear =>
       typeof naming.qkv === 'string'
         ? layer(prefix + naming.qkv, [3 * width, width], { from: n * width, to: (n + 1) * width })
@@ -126,10 +125,10 @@ export function findTransformer(weights: Weights, naming: Naming): VisionTransfo
       key: part(1),
       value: part(2),
       projection: layer(prefix + naming.projection, [width, width]),
-      scale1: scale(naming.scale1),
+      scale1: scale(0),
       norm2: norm(naming.norm2),
       mlp: mlp(prefix),
-      scale2: scale(naming.scale2),
+      scale2: scale(1),
     };
   };
 

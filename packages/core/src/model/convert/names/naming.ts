@@ -1,5 +1,9 @@
 import type { PosInterpolation } from '../position.ts';
+import type { Weights } from '../read/weights.ts';
+import { dinov2 } from './dinov2.ts';
 import { hfDinov2 } from './hf-dinov2.ts';
+import { hfVit } from './hf-vit.ts';
+import { timm } from './timm.ts';
 
 /**
  * How one library names the tensors of a ViT. Linear layers and norms are given without `.weight` / `.bias`. Where there are
@@ -10,7 +14,7 @@ export interface Naming {
   /** Family in model.json. */
   readonly id: string;
   /** Names that only this scheme has all of. */
-  readonly signature: readonly string[];
+  readonly signature: readonly RegExp[];
   readonly cls: string;
   readonly registers: readonly string[];
   readonly position: string;
@@ -25,24 +29,44 @@ export interface Naming {
   /** One fused layer of [query; key; value] rows, or three. */
   readonly qkv: string | readonly [query: string, key: string, value: string];
   readonly projection: string;
-  /** LayerScale vectors, where there are any. */
-  readonly scale1: string;
-  readonly scale2: string;
+  /** LayerScale vectors, in libraries that have them. */
+  readonly scales: readonly [string, string] | null;
   /** First and second layer of the MLP. */
   readonly mlpIn: readonly string[];
   readonly mlpOut: readonly string[];
   /** Tensors that inference does not need. */
   readonly unused: readonly string[];
   readonly eps: number;
-  readonly posInterpolation: PosInterpolation;
+  /** What the library does to a stored grid of another size; some do something else for a model with registers. */
+  readonly posInterpolation: { readonly plain: PosInterpolation; readonly withRegisters: PosInterpolation };
 }
 
 /** Tokens before the patches that have a position: the class token, none, or class token and registers. */
 export type Positioned = 'cls' | 'none' | 'all';
 
-const NAMINGS: readonly Naming[] = [hfDinov2];
+/** The original DINOv2 comes before timm, which shares most of its names. */
+const NAMINGS: readonly Naming[] = [hfDinov2, hfVit, dinov2, timm];
 
-/** The naming scheme of a checkpoint, or null. */
-export function recogniseNaming(names: { has(name: string): boolean }): Naming | null {
-  return NAMINGS.find((naming) => naming.signature.every((name) => names.has(name))) ?? null;
+/** What training frameworks put before the names; tensors without the prefix (a student, a head) are not of the model. */
+const PREFIXES =
+  ' teacher.backbone. teacher. backbone. model. module. state_dict. dinov2. dinov2_with_registers. vit.'.split(' ');
+
+/** The naming scheme of a checkpoint, and the checkpoint without the prefix of its names; or null. */
+export function recogniseNaming(weights: Weights): { naming: Naming; weights: Weights } | null {
+  for (const prefix of PREFIXES) {
+    const names = [...weights.tensors.keys()].filter((name) => name.startsWith(prefix));
+    const bare = names.map((name) => name.slice(prefix.length));
+    const naming = NAMINGS.find(({ signature }) => signature.every((part) => bare.some((name) => part.test(name))));
+    if (naming) return { naming, weights: prefix ? withoutPrefix(weights, prefix) : weights };
+  }
+  return null;
+}
+
+function withoutPrefix(weights: Weights, prefix: string): Weights {
+  const own = [...weights.tensors].filter(([name]) => name.startsWith(prefix));
+  return {
+    ...weights,
+    tensors: new Map(own.map(([name, entry]) => [name.slice(prefix.length), entry])),
+    read: (name, rows) => weights.read(prefix + name, rows),
+  };
 }
