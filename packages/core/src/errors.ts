@@ -74,6 +74,21 @@ export const ERROR_CODES = {
     'A file of the record is damaged: remove it and run the same command, which makes it again.',
   ),
   'record-unreadable': config('Check the permissions and the disk of --out.'),
+  'setting-invalid': config('Correct or remove the named setting.'),
+  's3-credentials': config(
+    'Refresh the credentials (e.g. `aws sso login`, AWS_PROFILE), or set NIGHTSHIFT_S3_NO_SIGN_REQUEST=1 for public data.',
+  ),
+  's3-forbidden': config(
+    'Check the policy of the bucket and AWS_PROFILE. Where the requester pays, set NIGHTSHIFT_S3_REQUESTER_PAYS=1.',
+  ),
+  's3-requester-pays': config('Set NIGHTSHIFT_S3_REQUESTER_PAYS=1: you pay for the requests to this bucket.'),
+  's3-bucket-missing': config('Check the name of the bucket and the endpoint, or create the bucket.'),
+  's3-region': config('Set AWS_REGION to the region of the bucket.'),
+  's3-refused': config('Check the endpoint, and that the store speaks this part of S3.'),
+  's3-unavailable': down('The store does not answer, or asks for patience: run the same command again later.'),
+  'out-no-put-if-absent': config(
+    'Two workers could overwrite each other there: use a store that honours If-None-Match on PUT (AWS, Ceph, MinIO, R2), or a directory.',
+  ),
   'disk-full': stopped('Free some space, then run the same command: it goes on where it stopped.'),
   'store-failed': down('The record is complete; run the same command again to fill the vector store.'),
   'encoder-failed': stopped(
