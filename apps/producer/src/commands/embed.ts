@@ -160,7 +160,8 @@ export function summary(
     slides.empty > 0 ? `${count(slides.empty)} without tissue` : '',
     slides.failed > 0 ? `${count(slides.failed)} failed` : '',
   ].filter((part) => part !== '');
-  const speed = tilesPerSecond > 0 ? `, ${rate(tilesPerSecond)} tiles/s, model busy ${percent(report.deviceBusy)}` : '';
+  const busy = report.deviceBusy === null ? '' : `, model busy ${percent(report.deviceBusy)}`;
+  const speed = tilesPerSecond > 0 ? `, ${rate(tilesPerSecond)} tiles/s${busy}` : '';
   return [
     `${mark} ${count(slides.done)} of ${counted(slides.total, 'slide')}${details.length > 0 ? ` (${details.join(', ')})` : ''}: ` +
       `${count(tiles.embedded)} of ${counted(tiles.planned, 'tile')} embedded` +
