@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { composeEncoder, composeSource, composeStore } from '../compose.ts';
-import { type Run, slideJob, type Workplace } from '../pipeline/context.ts';
+import { planJob, type Run, type Workplace } from '../pipeline/context.ts';
 import { createMeter } from '../pipeline/meter.ts';
 import type { RunEvent, RunProgress, RunReport, Stage } from '../pipeline/progress.ts';
 import { runRoles } from '../pipeline/run-roles.ts';
@@ -60,7 +60,7 @@ export async function embed(options: EmbedOptions, hooks: RunHooks): Promise<Run
     recipe,
     recipeId,
     record,
-    store,
+    store: async () => store,
     fit: fitOf(recipe, model.info),
     shardTiles: options.shardTiles,
   };
@@ -69,7 +69,7 @@ export async function embed(options: EmbedOptions, hooks: RunHooks): Promise<Run
   try {
     await queue.add(
       'plan',
-      slides.map((slide) => slideJob(only, slide)),
+      slides.map((slide) => planJob(only, slide)),
     );
     const roles = runRoles(
       work,

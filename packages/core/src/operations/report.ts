@@ -15,7 +15,7 @@ export async function reportOf(run: {
   readonly interrupted: boolean;
   readonly totals: ProgressMeter['totals'];
   readonly seconds: number;
-  readonly deviceBusy: number;
+  readonly deviceBusy: number | null;
 }): Promise<RunReport> {
   const { record, recipeId } = run;
   const failures: SlideFailure[] = [];

@@ -1,4 +1,4 @@
-import type { Filter, Plan, Recipe, Shard, SlideRef } from '../plan/plan.ts';
+import type { Filter, Recipe, Shard, SlideRef } from '../plan/plan.ts';
 import type { Job, Queue } from '../queue/queue.ts';
 import type { Record } from '../record/record.ts';
 import type { DecodePool } from '../slide/decode-pool.ts';
@@ -24,8 +24,8 @@ export interface Run {
   readonly recipe: Recipe;
   readonly recipeId: string;
   readonly record: Record;
-  /** Null where the run keeps no vector store. */
-  readonly store: VectorStore | null;
+  /** The run's vector store, opened when first asked for; null where it keeps none. */
+  store(): Promise<VectorStore | null>;
   /** What the model does to a tile that is not its input size; null where tiles are cut at that size. */
   readonly fit: { readonly shortEdge: number; readonly filter: Filter; readonly crop: number } | null;
   /** Tiles a shard of the plans that are still to be cut. */
@@ -39,21 +39,25 @@ export interface SlideCache {
   close(): Promise<void>;
 }
 
-/** The job of a whole slide: for `plan` and for `index`. */
-export const slideJob = (run: Run, slide: SlideRef): Job => ({
+/** The job of a whole slide, as the role `plan` takes it. */
+export const planJob = (run: Run, slide: SlideRef, priority?: number): Job => ({
   id: `${run.id}-${slide.key}`,
   out: run.out,
   run: run.id,
   model: run.recipe.model.digest,
   slide,
+  ...(priority === undefined ? {} : { priority }),
 });
 
-/** The jobs of a plan's shards that the record does not hold. */
-export const shardJobs = (run: Run, plan: Plan, shards: readonly Shard[], present: ReadonlySet<number>): Job[] =>
+/** The job of a slide whose shards are all in, from any job of the slide. */
+export const indexJob = ({ shard: _, ...job }: Job): Job => ({ ...job, id: `${job.run}-${job.slide.key}` });
+
+/** The jobs of a plan's shards that the record does not hold, from the slide's job. */
+export const shardJobs = (job: Job, shards: readonly Shard[], present: ReadonlySet<number>): Job[] =>
   shards
     .filter(({ index }) => !present.has(index))
     .map((shard) => ({
-      ...slideJob(run, plan.slide),
-      id: `${run.id}-${plan.slide.key}-${shard.index}`,
+      ...job,
+      id: `${job.run}-${job.slide.key}-${shard.index}`,
       shard: { ...shard, of: shards.length },
     }));

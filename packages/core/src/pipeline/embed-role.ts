@@ -6,7 +6,7 @@ import type { Lease } from '../queue/queue.ts';
 import { readTiles } from '../slide/tiles.ts';
 import { type BatchStats, createBatcher } from './batcher.ts';
 import { byteBudget } from './budget.ts';
-import { type Run, slideJob, type Workplace } from './context.ts';
+import { indexJob, type Run, type Workplace } from './context.ts';
 import { endAfterError } from './end-lease.ts';
 import type { Stage } from './progress.ts';
 import { type ShardVectors, shardVectors } from './shard-vectors.ts';
@@ -72,7 +72,7 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
    * Publishes a shard whose vectors are all there, and tells `index` when it was the slide's last one. The only shard of a slide is
    * published as the slide file at once.
    */
-  async function commit(lease: Lease, { record, recipe, recipeId, ...run }: Run, plan: Plan, vectors: ShardVectors) {
+  async function commit(lease: Lease, { record, recipe, recipeId }: Run, plan: Plan, vectors: ShardVectors) {
     const shard = lease.job.shard!;
     const { ok, vectors: values } = vectors.rows();
     const at = (axis: readonly number[]) => Int32Array.from(ok, (i) => axis[shard.from + i]);
@@ -91,7 +91,7 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
       last = (await record.listShards(recipeId, plan.slide.key)).length === shard.of;
     }
     meter.stage('write', (performance.now() - started) / 1000);
-    if (last) await queue.add('index', [slideJob({ record, recipe, recipeId, ...run }, plan.slide)]);
+    if (last) await queue.add('index', [indexJob(lease.job)]);
     await lease.done();
     meter.shardDone(plan.slide, shard, rows.x.length);
   }

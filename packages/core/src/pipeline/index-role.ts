@@ -25,11 +25,12 @@ export async function runIndexRole(work: Workplace, signal: AbortSignal): Promis
 }
 
 async function publish({ meter }: Workplace, run: Run, ref: SlideRef): Promise<void> {
-  const { record, recipe, recipeId, store } = run;
+  const { record, recipe, recipeId } = run;
   const plan = await record.getPlan(recipeId, ref.key);
   if (!plan) throw new NightshiftError('record-corrupt', `the plan of ${ref.key} is gone`);
   await record.publishSlide(recipe, plan);
   const failures = await record.getFailures(recipeId, ref.key);
+  const store = await run.store();
   if (store) await indexSlide(record, recipeId, ref.key, store);
   meter.slideDone(ref, { tiles: plan.x.length, failed: failures?.tiles.length ?? 0 });
 }

@@ -4,11 +4,12 @@ import { applyFilter, levelPositions, shardsOf } from '../plan/grid.ts';
 import { keepsTile } from '../plan/hsv.ts';
 import { makePlan } from '../plan/make-plan.ts';
 import type { Plan, SlideRef } from '../plan/plan.ts';
+import type { Job } from '../queue/queue.ts';
 import { resolveMpp } from '../slide/mpp.ts';
 import { type Overview, readOverview } from '../slide/overview.ts';
 import type { Slide } from '../slide/slide.ts';
 import { readTiles } from '../slide/tiles.ts';
-import { type Run, shardJobs, slideJob, type Workplace } from './context.ts';
+import { indexJob, type Run, shardJobs, type Workplace } from './context.ts';
 import { endAfterError } from './end-lease.ts';
 
 /** Size of the picture that tissue is found on: outlines are tight enough and a median filter is still cheap. */
@@ -30,7 +31,7 @@ export async function runPlanRole(work: Workplace, signal: AbortSignal): Promise
   for (let lease = await next(); lease; lease = await next()) {
     try {
       const run = await work.runOf(lease.job);
-      await planSlide(work, run, lease.job.slide, AbortSignal.any([signal, lease.signal]));
+      await planSlide(work, run, lease.job, AbortSignal.any([signal, lease.signal]));
       await lease.done();
     } catch (error) {
       const stopping = await endAfterError(work, lease, error, signal);
@@ -45,8 +46,9 @@ async function roomForShards({ queue }: Workplace, signal: AbortSignal): Promise
   }
 }
 
-async function planSlide(work: Workplace, run: Run, ref: SlideRef, signal: AbortSignal): Promise<void> {
+async function planSlide(work: Workplace, run: Run, job: Job, signal: AbortSignal): Promise<void> {
   const { queue, meter } = work;
+  const ref = job.slide;
   const { record, recipeId } = run;
   const stored = await record.getPlan(recipeId, ref.key);
   const { plan, overview } = stored ? { plan: stored, overview: null } : await makeAndStore(work, run, ref, signal);
@@ -54,13 +56,13 @@ async function planSlide(work: Workplace, run: Run, ref: SlideRef, signal: Abort
   if (await record.hasSlide(recipeId, ref.key)) {
     meter.slideFound(ref);
     meter.tilesFound(plan.x.length);
-    return queue.add('index', [slideJob(run, ref)]);
+    return queue.add('index', [indexJob(job)]);
   }
   const shards = shardsOf(plan);
   const present = new Set((await record.listShards(recipeId, ref.key)).map(({ index }) => index));
   for (const { index, from, to } of shards) if (present.has(index)) meter.tilesFound(to - from);
-  const missing = shardJobs(run, plan, shards, present);
-  await (missing.length > 0 ? queue.add('embed', missing) : queue.add('index', [slideJob(run, ref)]));
+  const missing = shardJobs(job, shards, present);
+  await (missing.length > 0 ? queue.add('embed', missing) : queue.add('index', [indexJob(job)]));
   // After the shards are out: drawing takes longer than planning.
   if (overview) await record.putQc(recipeId, ref.key, await tissueOverlay({ overview, plan, name: ref.uri }));
 }

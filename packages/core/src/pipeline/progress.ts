@@ -62,8 +62,8 @@ export interface RunReport {
   readonly seconds: number;
   /** Tiles embedded by this process per second of its life. */
   readonly tilesPerSecond: number;
-  /** Share of the embedding time in which the device was inside a run, 0 to 1. */
-  readonly deviceBusy: number;
+  /** Share of the embedding time in which the device was inside a run, 0 to 1; null where this process embedded nothing. */
+  readonly deviceBusy: number | null;
   readonly bytesRead: number;
 }
 

@@ -18,7 +18,7 @@ export interface RolesOptions {
 
 export interface RolesRunning {
   /** Resolves when every role has stopped; rejects with the error that stopped this process. */
-  readonly finished: Promise<{ readonly deviceBusy: number }>;
+  readonly finished: Promise<{ readonly deviceBusy: number | null }>;
   /** What holds this process back right now. */
   stage(): Stage | null;
 }
@@ -30,7 +30,7 @@ export function runRoles(work: Workplace, options: RolesOptions, outer: AbortSig
   const signal = AbortSignal.any([outer, stop.signal]);
   let embedRole: EmbedRole | null = null;
   let failure: { error: unknown } | null = null;
-  let deviceBusy = 0;
+  let deviceBusy: number | null = null;
 
   async function embed(): Promise<void> {
     const first = await queue.take('embed', signal);
@@ -64,7 +64,7 @@ export function runRoles(work: Workplace, options: RolesOptions, outer: AbortSig
     }
   }
 
-  async function finish(): Promise<{ deviceBusy: number }> {
+  async function finish(): Promise<{ deviceBusy: number | null }> {
     const working = Promise.all([...options.roles].map(guard));
     const aborted = new Promise<void>((resolve) => {
       if (signal.aborted) resolve();

@@ -8,15 +8,18 @@ export const keys = {
   layout: 'nightshift.json',
   run: (id: string) => `runs/${id}.json`,
   runSlides: (id: string) => `runs/${id}.slides.jsonl`,
+  plans: (recipe: string) => `${recipe}/plans/`,
   plan: (recipe: string, slide: string) => `${recipe}/plans/${slide}.json`,
   /** The plan's tissue outline by itself, as QuPath opens it. */
   outline: (recipe: string, slide: string) => `${recipe}/plans/${slide}.geojson`,
+  allShards: (recipe: string) => `${recipe}/shards/`,
   shards: (recipe: string, slide: string) => `${recipe}/shards/${slide}/`,
   /** Padded, so that a listing is in order. */
   shard: (recipe: string, slide: string, index: number) =>
     `${recipe}/shards/${slide}/${String(index).padStart(5, '0')}.arrow`,
   slides: (recipe: string) => `${recipe}/slides/`,
   slide: (recipe: string, slide: string) => `${recipe}/slides/${slide}.arrow`,
+  allFailures: (recipe: string) => `${recipe}/failures/`,
   failures: (recipe: string, slide: string) => `${recipe}/failures/${slide}.json`,
   qc: (recipe: string, slide: string) => `${recipe}/qc/${slide}.jpg`,
 };

@@ -36,6 +36,9 @@ export interface Record {
   putPlan(plan: Plan): Promise<Plan>;
   getPlan(recipe: string, slide: string): Promise<Plan | null>;
 
+  /** Keys of the slides that have a plan, sorted. */
+  listPlans(recipe: string): AsyncGenerator<string>;
+
   /**
    * Commits a shard: its rows in plan order, and the tiles that failed. Nothing is written when these are not exactly the
    * shard's tiles (`internal`) or a vector is not finite (`vector-not-finite`).
@@ -49,6 +52,9 @@ export interface Record {
   ): Promise<'written' | 'exists'>;
   /** Shards that are in, by index. */
   listShards(recipe: string, slide: string): Promise<{ readonly index: number; readonly size: number }[]>;
+
+  /** Shards that are in, of every slide, by slide and index. */
+  listAllShards(recipe: string): AsyncGenerator<{ readonly slide: string; readonly index: number }>;
 
   /**
    * Publishes the slide file from its shards, or from `whole` where one process has all rows; then states its failures and drops
@@ -64,6 +70,8 @@ export interface Record {
 
   putFailures(recipe: string, slide: SlideRef, failures: SlideFailures): Promise<void>;
   getFailures(recipe: string, slide: string): Promise<SlideFailures | null>;
+  /** Keys of the slides that have a ledger, sorted. */
+  listFailures(recipe: string): AsyncGenerator<string>;
 
   /** Thumbnail with outline and grid, JPEG. */
   putQc(recipe: string, slide: string, jpeg: Uint8Array): Promise<void>;
@@ -105,6 +113,13 @@ function recordOver(blobs: Blobs): Record {
   async function text(key: string): Promise<string | null> {
     const found = await blobs.get(key);
     return found ? decodeText(found) : null;
+  }
+
+  /** What stands between a prefix and a suffix in the keys that have both. */
+  async function* named(prefix: string, suffix: string): AsyncGenerator<string> {
+    for await (const { key } of blobs.list(prefix)) {
+      if (key.endsWith(suffix)) yield key.slice(prefix.length, -suffix.length);
+    }
   }
 
   async function listShards(recipe: string, slide: string): Promise<{ index: number; key: string; size: number }[]> {
@@ -225,10 +240,15 @@ function recordOver(blobs: Blobs): Record {
       return source !== null;
     },
 
-    async *listSlides(recipe) {
-      const prefix = keys.slides(recipe);
+    listPlans: (recipe) => named(keys.plans(recipe), '.json'),
+    listSlides: (recipe) => named(keys.slides(recipe), '.arrow'),
+    listFailures: (recipe) => named(keys.allFailures(recipe), '.json'),
+
+    async *listAllShards(recipe) {
+      const prefix = keys.allShards(recipe);
       for await (const { key } of blobs.list(prefix)) {
-        if (key.endsWith('.arrow')) yield key.slice(prefix.length, -'.arrow'.length);
+        const name = /^(.+)\/(\d+)\.arrow$/.exec(key.slice(prefix.length));
+        if (name) yield { slide: name[1]!, index: Number(name[2]) };
       }
     },
 

@@ -14,8 +14,13 @@ export interface RunFile {
   readonly dataset: { readonly digest: string; readonly slides: number };
   /** False while the dataset is still being written down. */
   readonly sealed: boolean;
-  /** What the command was told that decides no vector: batch, shard size, ... */
-  readonly options: { readonly [name: string]: unknown };
+  /** What the command was told that decides no vector, and that whoever works for the run needs. */
+  readonly options: {
+    /** Tiles a shard, at most. */
+    readonly shardTiles: number;
+    /** Where the vectors are indexed: `lancedb:<dir>`, `none`, or null for the record's own `store`. */
+    readonly store: string | null;
+  };
   /** Of nightshift, Node and ONNX Runtime at the run's first start. */
   readonly versions: { readonly [name: string]: string };
 }
@@ -40,7 +45,7 @@ const runSchema = z.object({
   recipe: recipeSchema,
   dataset: z.object({ digest: z.string().min(1), slides: z.int().nonnegative() }),
   sealed: z.boolean(),
-  options: z.record(z.string(), z.unknown()),
+  options: z.object({ shardTiles: z.int().positive(), store: z.string().nullable() }),
   versions: z.record(z.string(), z.string()),
 });
 

@@ -1,0 +1,146 @@
+import { composeBlobs } from '../compose.ts';
+import { shardsOf } from '../plan/grid.ts';
+import type { SlideRef } from '../plan/plan.ts';
+import { openRecord, type Record } from '../record/record.ts';
+import type { RunFile } from '../record/run.ts';
+
+export interface StatusReport {
+  readonly version: 1;
+  readonly run: string;
+  readonly recipe: string;
+  readonly model: string;
+  /** `done`: every slide is in; `failed`: nothing is left to do, and some slides failed. */
+  readonly state: 'submitting' | 'running' | 'done' | 'failed';
+  readonly slides: {
+    readonly total: number;
+    /** Have a plan. */
+    readonly planned: number;
+    readonly done: number;
+    readonly failed: number;
+  };
+  /** Of the planned slides. */
+  readonly shards: { readonly total: number; readonly done: number };
+  /** `planned` of the planned slides; `embedded` and `failed` of shards and slides that are in. */
+  readonly tiles: { readonly planned: number; readonly embedded: number; readonly failed: number };
+}
+
+/** Reads how far a run is from its record, again and again; what cannot change any more is read once. */
+export interface StatusReader {
+  read(): Promise<StatusReport>;
+  /** After a `read`: slides that have neither a slide file nor a ledger entry. */
+  unfinished(): readonly SlideRef[];
+  /** After a `read`: slides that have no slide file, and a ledger entry of their own. */
+  failed(): readonly SlideRef[];
+}
+
+interface PlanFacts {
+  readonly tiles: number;
+  readonly shards: readonly { readonly tiles: number }[];
+}
+
+/** `slides` is the run's dataset. */
+export function statusReader(record: Record, run: RunFile, slides: readonly SlideRef[]): StatusReader {
+  const { recipeId } = run;
+  const plans = new Map<string, PlanFacts>();
+  const failedTiles = new Map<string, number>();
+  let left: readonly SlideRef[] = slides;
+  let lost: readonly SlideRef[] = [];
+
+  async function planOf(slide: string): Promise<PlanFacts | null> {
+    const known = plans.get(slide);
+    if (known) return known;
+    const plan = await record.getPlan(recipeId, slide);
+    if (!plan) return null;
+    const facts = { tiles: plan.counts.planned, shards: shardsOf(plan).map(({ from, to }) => ({ tiles: to - from })) };
+    plans.set(slide, facts);
+    return facts;
+  }
+
+  async function read(): Promise<StatusReport> {
+    const [planned, done, ledgers, shards] = await Promise.all([
+      names(record.listPlans(recipeId)),
+      names(record.listSlides(recipeId)),
+      names(record.listFailures(recipeId)),
+      shardsIn(record, recipeId),
+    ]);
+    const counts = { planned: 0, done: 0, failed: 0 };
+    const shardCounts = { total: 0, done: 0 };
+    const tiles = { planned: 0, embedded: 0, failed: 0 };
+    const unfinished: SlideRef[] = [];
+    const failed: SlideRef[] = [];
+
+    for (const slide of slides) {
+      const { key } = slide;
+      const plan = planned.has(key) ? await planOf(key) : null;
+      if (plan) {
+        counts.planned += 1;
+        tiles.planned += plan.tiles;
+        shardCounts.total += plan.shards.length;
+      }
+      if (done.has(key) && plan) {
+        counts.done += 1;
+        shardCounts.done += plan.shards.length;
+        const gaps = ledgers.has(key) ? await tilesFailed(key) : 0;
+        tiles.failed += gaps;
+        tiles.embedded += plan.tiles - gaps;
+        continue;
+      }
+      const present = shards.get(key) ?? [];
+      shardCounts.done += present.length;
+      if (plan) for (const index of present) tiles.embedded += plan.shards[index]?.tiles ?? 0;
+      if (ledgers.has(key) && (await record.getFailures(recipeId, key))?.slide) failed.push(slide);
+      else unfinished.push(slide);
+    }
+    left = unfinished;
+    lost = failed;
+    counts.failed = failed.length;
+    const finished = unfinished.length === 0 && run.sealed;
+    const state = !run.sealed ? 'submitting' : !finished ? 'running' : counts.failed > 0 ? 'failed' : 'done';
+    return {
+      version: 1,
+      run: run.id,
+      recipe: recipeId,
+      model: run.recipe.model.name,
+      state,
+      slides: { total: slides.length, ...counts },
+      shards: shardCounts,
+      tiles,
+    };
+  }
+
+  /** Tiles that failed of a slide that is done: its ledger does not change any more. */
+  async function tilesFailed(slide: string): Promise<number> {
+    const known = failedTiles.get(slide);
+    if (known !== undefined) return known;
+    const count = (await record.getFailures(recipeId, slide))?.tiles.length ?? 0;
+    failedTiles.set(slide, count);
+    return count;
+  }
+
+  return { read, unfinished: () => left, failed: () => lost };
+}
+
+const names = async (list: AsyncIterable<string>): Promise<Set<string>> => new Set(await Array.fromAsync(list));
+
+async function shardsIn(record: Record, recipeId: string): Promise<Map<string, number[]>> {
+  const found = new Map<string, number[]>();
+  for await (const { slide, index } of record.listAllShards(recipeId)) {
+    const list = found.get(slide);
+    if (list) list.push(index);
+    else found.set(slide, [index]);
+  }
+  return found;
+}
+
+export interface StatusOptions {
+  readonly out: string;
+  /** Null: the only one. */
+  readonly run: string | null;
+}
+
+/** How far a run is, by its record alone: no queue is asked. */
+export async function openStatus(options: StatusOptions): Promise<StatusReader> {
+  const record = await openRecord(await composeBlobs(options.out));
+  const run = await record.pickRun(options.run);
+  return statusReader(record, run, await Array.fromAsync(record.runSlides(run.id)));
+}
