@@ -1,7 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Meter } from './pipeline/meter.ts';
 import type { QueueCounts, Role } from './queue/queue.ts';
-import type { S3Observer } from './source/s3-client.ts';
+import type { S3Observer } from './source/s3-requests.ts';
 
 /** What one role's queue holds; `oldestWaitingSeconds` where the driver can tell. */
 export type QueueSnapshot = QueueCounts & { readonly oldestWaitingSeconds?: number | null };
