@@ -188,7 +188,8 @@ class TileJob {
     const side = request.fit?.crop ?? request.resample?.px;
     const tileBytes = side === undefined ? 3 * request.width * request.height : 3 * side * side;
     this.#chunkTiles = Math.max(1, Math.floor(CHUNK_BYTES / tileBytes));
-    this.#chunkBlocks = Math.ceil(slots / 2);
+    // Half of the slots, so that the next chunk is decoded meanwhile.
+    this.#chunkBlocks = slots === distinct ? slots : Math.ceil(slots / 2);
     const most = Math.floor(budget / 2 / Math.max(CHUNK_BYTES, tileBytes));
     this.lookAhead = Math.max(1, Math.min(most, pool.threads + 2));
   }

@@ -60,6 +60,7 @@ export function cached(source: ByteSource, { blockBytes = 65_536, maxBlocks = 64
       if (blocks.has(i)) continue;
       missing.push({ offset: i * blockBytes, length: Math.min(blockBytes, size - i * blockBytes) });
     }
+    if (missing.length === 0) return;
     const { reads } = coalesce(missing, { maxGap: 0, maxLength: Number.POSITIVE_INFINITY });
     const parts = await source.read(reads, signal);
     for (const [k, { offset, length }] of reads.entries()) {

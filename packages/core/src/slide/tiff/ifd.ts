@@ -145,7 +145,8 @@ export class Tiff {
       throw this.corrupt(`tag ${entry.tag} has type ${entry.type} and ${entry.count} values, not a fraction`);
     }
     const view = await this.#values({ ...entry, count: 1 }, false);
-    return view.getUint32(0, this.#littleEndian) / view.getUint32(4, this.#littleEndian) || Number.NaN;
+    const denominator = view.getUint32(4, this.#littleEndian);
+    return denominator === 0 ? Number.NaN : view.getUint32(0, this.#littleEndian) / denominator;
   }
 
   /** Bytes of a BYTE, ASCII or UNDEFINED tag. */
