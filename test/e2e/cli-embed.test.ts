@@ -103,8 +103,8 @@ describe('bad slides', () => {
     expect(failures).toHaveLength(Object.keys(CODES).length);
 
     const { stderr } = await embed('bad', 'bad-out');
-    expect(stderr).toContain('error[mpp-absurd]: of absurd mpp.svs');
-    expect(stderr).toMatch(/error\[tile-size-mismatch\]: with tiles of another size\.svs \(\d+ tiles\)/);
+    expect(stderr).toMatch(/error\[mpp-absurd\]: .*of absurd mpp\.svs/);
+    expect(stderr).toMatch(/error\[tile-size-mismatch\]: with tiles of another size\.svs: \d+ tiles: /);
     expect((await nightshift(['verify', 'bad-out', '--json'], { cwd })).json()).toMatchObject({ ok: true });
   });
 

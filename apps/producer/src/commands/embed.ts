@@ -92,7 +92,7 @@ export const embedCommand = command({
       terminal,
       signal,
     );
-    return outcome(report, terminal);
+    return outcome(report, flags.store !== 'none', terminal);
   },
 });
 
@@ -119,9 +119,7 @@ export async function embedWithProgress(
 function eventLines(event: RunEvent, { paint }: Terminal): string[] {
   switch (event.type) {
     case 'slide-failed':
-      return [
-        `${paint('red', '✗')} ${basename(event.slide.uri)}: ${event.error.message} ${paint('dim', `[${event.error.code}]`)}`,
-      ];
+      return [`${paint('red', '✗')} ${basename(event.slide.uri)} ${paint('dim', `[${event.error.code}]`)}`];
     case 'slide-planned':
       return event.warnings.map((warning) => `${paint('yellow', '!')} ${basename(event.slide.uri)}: ${warning}`);
     case 'notice':
@@ -131,7 +129,7 @@ function eventLines(event: RunEvent, { paint }: Terminal): string[] {
   }
 }
 
-function outcome(report: RunReport, { paint }: Terminal): Outcome {
+function outcome(report: RunReport, indexed: boolean, { paint }: Terminal): Outcome {
   const failed = report.failures.length > 0 || report.slides.failed > 0;
   const exit = report.state === 'interrupted' ? 130 : failed ? 3 : 0;
   return {
@@ -139,7 +137,7 @@ function outcome(report: RunReport, { paint }: Terminal): Outcome {
     data: [],
     piped: report.state === 'done' ? [report.out] : [],
     notes: [...summary(report, paint), ...failures(report, paint)],
-    next: nextSteps(report),
+    next: nextSteps(report, indexed),
     json: report,
   };
 }
@@ -172,21 +170,23 @@ export function summary(
 
 function failures({ failures }: RunReport, paint: Terminal['paint']): string[] {
   const shown = 10;
-  const lines = failures
-    .slice(0, shown)
-    .flatMap(({ uri, scope, tiles, error }) => [
-      `${paint('red', `error[${error.code}]`)}: ${basename(uri)}${scope === 'tile' ? ` (${counted(tiles, 'tile')})` : ''}: ${error.message}`,
+  const lines = failures.slice(0, shown).flatMap(({ uri, scope, tiles, error }) => {
+    const subject = error.message.includes(basename(uri)) ? '' : `${basename(uri)}: `;
+    const share = scope === 'tile' ? `${counted(tiles, 'tile')}: ` : '';
+    return [
+      `${paint('red', `error[${error.code}]`)}: ${subject}${share}${error.message}`,
       `  ${paint('cyan', 'next')}: ${error.next}`,
-    ]);
-  if (failures.length > shown) lines.push(`… and ${count(failures.length - shown)} more: nightshift verify`);
+    ];
+  });
+  if (failures.length > shown) lines.push(`… and ${count(failures.length - shown)} more: --json lists them all`);
   return lines;
 }
 
-function nextSteps({ state, out, overlays, tiles }: RunReport): string[] {
+function nextSteps({ state, out, overlays, tiles }: RunReport, indexed: boolean): string[] {
   if (state === 'interrupted') return ['the same command again: it goes on where it stopped'];
   const steps = [`nightshift verify ${quoted(out)}`];
   if (tiles.embedded > 0) {
-    steps.push(`nightshift search ${quoted(out)} --image tile.png --contact-sheet hits.jpg`);
+    if (indexed) steps.push(`nightshift search ${quoted(out)} --image tile.png --contact-sheet hits.jpg`);
     steps.push(`look at the pictures in ${overlays}: tissue and tiles of each slide`);
   }
   return steps;
