@@ -2,13 +2,19 @@ import type { Job, Queue } from '@nightshift/core';
 import { mpp, NightshiftError, toErrorRecord } from '@nightshift/core';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-const job = (id: string): Job => ({
+/** The one model of the jobs, and of the queue that `open` gives. */
+export const MODEL = 'a'.repeat(64);
+
+const job = (id: string, more: Partial<Job> = {}): Job => ({
   id,
   out: 's3://bucket/record',
   run: 'run-1',
-  model: 'a'.repeat(64),
+  model: MODEL,
   slide: { key: `slide-${id}`, uri: `/slides/${id}.svs`, contentId: '1-2', mpp: mpp(0.5) },
+  ...more,
 });
+const shardJob = (id: string, more: Partial<Job> = {}): Job =>
+  job(id, { shard: { index: 0, from: 0, to: 1024, of: 2 }, ...more });
 const helps = toErrorRecord(new NightshiftError('slide-unreadable', 'the disk hiccuped'));
 const useless = toErrorRecord(new NightshiftError('slide-corrupt', 'an IFD loop'));
 
@@ -25,11 +31,12 @@ export function queueContract(name: string, open: () => Promise<Queue>): void {
     });
 
     it('hands out jobs oldest first, each to one taker', async () => {
-      await queue.add('embed', [job('a'), job('b')]);
+      await queue.add('embed', [shardJob('a'), shardJob('b')]);
       const first = await queue.take('embed', forever);
       const second = await queue.take('embed', forever);
       expect([first?.job.id, second?.job.id]).toEqual(['a', 'b']);
-      expect(first?.job).toEqual(job('a'));
+      expect(first?.job).toEqual(shardJob('a'));
+      expect(first?.exhausted).toBeNull();
       expect(await queue.counts('embed')).toEqual({ waiting: 0, active: 2, dead: 0 });
       await first?.done();
       await second?.done();
@@ -62,7 +69,7 @@ export function queueContract(name: string, open: () => Promise<Queue>): void {
     });
 
     it('hands a released job to the next taker without spending an attempt', async () => {
-      await queue.add('embed', [job('a'), job('b')]);
+      await queue.add('embed', [shardJob('a'), shardJob('b')]);
       const first = await queue.take('embed', forever);
       await first?.release();
       const again = await queue.take('embed', forever);
@@ -71,7 +78,7 @@ export function queueContract(name: string, open: () => Promise<Queue>): void {
     });
 
     it('retries while that helps and attempts are left, then lets the job die', async () => {
-      await queue.add('embed', [job('a')]);
+      await queue.add('embed', [shardJob('a')]);
       const fates: string[] = [];
       for (let start = 0; start < 3; start++) {
         const lease = await queue.take('embed', forever);
@@ -99,7 +106,7 @@ export function queueContract(name: string, open: () => Promise<Queue>): void {
       const first = await queue.take('plan', forever);
       await first?.fail(helps);
       const second = await queue.take('plan', forever);
-      await queue.add('embed', [job('b')]);
+      await queue.add('embed', [shardJob('b')]);
       await second?.done();
       const third = await queue.take('embed', forever);
       expect(idle).toBe(false);

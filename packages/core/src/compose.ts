@@ -1,6 +1,8 @@
 import { resolve } from 'node:path';
 import { NightshiftError } from './errors.ts';
 import type { Encoder } from './model/encoder.ts';
+import type { BullQueueOptions } from './queue/bullmq.ts';
+import type { Queue } from './queue/queue.ts';
 import type { Blobs } from './record/blobs.ts';
 import type { ByteSource } from './source/source.ts';
 import type { VectorStore } from './store/store.ts';
@@ -30,6 +32,23 @@ export async function composeBlobs(out: string): Promise<Blobs> {
   if (schemeOf(out) !== 'file') throw unsupported('--out', out, 'Give a directory on this machine.');
   const { fileBlobs } = await import('./record/files.ts');
   return fileBlobs(resolve(out));
+}
+
+export interface QueueOptions extends Omit<BullQueueOptions, 'url'> {
+  /** Told once, at opening, what speaks against the server's version and settings: a sentence each. */
+  readonly onWarning?: (warning: string) => void;
+}
+
+/** The queue: `redis://`, `rediss://` and what else `parseRedisUrl` takes, or `memory:`, which this process has for itself. */
+export async function composeQueue(url: string, options: QueueOptions = {}): Promise<Queue> {
+  if (url === 'memory:') {
+    const { memoryQueue } = await import('./queue/memory.ts');
+    return memoryQueue();
+  }
+  const { openBullQueue } = await import('./queue/bullmq.ts');
+  const queue = await openBullQueue({ ...options, url });
+  for (const warning of queue.warnings) options.onWarning?.(warning);
+  return queue;
 }
 
 /** The vector store of a recipe: `lancedb:<dir>`, `none`, or null for `<out>/store`. */

@@ -97,6 +97,18 @@ export const ERROR_CODES = {
   'encoder-out-of-memory': stopped('Lower --batch.'),
   'port-unavailable': config('Choose another --port (0: any free one) or --host.'),
   'device-unavailable': config('Use --device cpu, or install what the device needs (see `nightshift doctor`).'),
+  // the queue
+  'queue-unreachable': down('Start Redis, or correct --redis; then run the same command: it goes on where it stopped.'),
+  'queue-full': down(
+    'Give Redis more memory (redis-cli config set maxmemory), or let the workers go on; then run it again.',
+  ),
+  'queue-failed': down('Look at the log of Redis, then run the same command: it goes on where it stopped.'),
+  'queue-config': config('Correct --redis, or the settings of Redis.'),
+  'lease-lost': slide('Nothing: another process has the job.', true),
+  'job-invalid': slide('Shorten the path of the slide; nothing else makes a job too large.'),
+  'job-exhausted': slide(
+    'Whoever worked on it died too often: run it alone to see why, e.g. `nightshift embed` with this slide only.',
+  ),
   internal: {
     scope: 'run',
     retry: false,

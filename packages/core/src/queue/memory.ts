@@ -63,6 +63,7 @@ export function memoryQueue(options: MemoryQueueOptions = {}): Queue {
       role,
       job: entry.job,
       attempt: entry.attempt,
+      exhausted: null,
       signal: neverLost.signal,
       async done() {
         end();
@@ -126,6 +127,7 @@ export function memoryQueue(options: MemoryQueueOptions = {}): Queue {
     idle() {
       return busy() ? new Promise((resolve) => idleWaiters.push(resolve)) : Promise.resolve();
     },
+    jobsLost: async () => false,
     async close() {
       closed = true;
       for (const lane of Object.values(lanes)) {

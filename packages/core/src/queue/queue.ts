@@ -26,9 +26,17 @@ export interface Job {
 export interface Lease {
   readonly role: Role;
   readonly job: Job;
-  /** How often it was started before, by anybody. */
+  /** How often it failed, or was lost by its holder, before. */
   readonly attempt: number;
-  /** Aborted when the lease is lost: stop, and commit nothing more. */
+  /**
+   * Set when it was started too often: it may be what kills its holders. Do not work on it: write this to the ledger, and `fail` it
+   * with it. Null, as good as always, else.
+   */
+  readonly exhausted: ErrorRecord | null;
+  /**
+   * Aborted when the lease is lost, or may be: stop, and commit nothing more. Ending a lost lease does nothing: another process has
+   * the job.
+   */
   readonly signal: AbortSignal;
   done(): Promise<void>;
   /** Gives it back untouched, e.g. when draining: somebody else takes it at once, no attempt is spent. */
@@ -43,15 +51,20 @@ export interface QueueCounts {
   readonly dead: number;
 }
 
-/** Hands jobs to roles. It schedules only: losing it costs time, never results. Drivers: memory; BullMQ later. */
+/** Hands jobs to roles. It schedules only: losing it costs time, never results. Drivers: memory, BullMQ. */
 export interface Queue {
   /** Adds the jobs whose id is not waiting or active already. */
   add(role: Role, jobs: readonly Job[]): Promise<void>;
   /** The next job of the role, oldest first; waits for one. Null once the signal aborts or the queue is closed. */
   take(role: Role, signal: AbortSignal): Promise<Lease | null>;
   counts(role: Role): Promise<QueueCounts>;
-  /** Resolves once no job of any role waits or is active. */
+  /** Resolves once no job of any role waits or is active, or the queue is closed. */
   idle(): Promise<void>;
-  /** Waiting `take` calls answer null. */
+  /**
+   * Whether jobs may be gone since this was last asked (or the queue opened): the server was emptied, restarted or failed over. Then
+   * add again what the record lacks. Jobs that still wait are not added twice.
+   */
+  jobsLost(): Promise<boolean>;
+  /** Waiting `take` calls answer null; what is held can still be ended while this waits for it. */
   close(): Promise<void>;
 }

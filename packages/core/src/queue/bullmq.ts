@@ -1,0 +1,439 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Job as BullJob, Queue as BullMq, Worker } from 'bullmq';
+import { Cluster, Redis } from 'ioredis';
+import { isNightshiftError, NightshiftError, toErrorRecord } from '../errors.ts';
+import { decodeJob, encodeJob, modelTag, payloadBytes, priorityOf } from './job-payload.ts';
+import { leaseOf } from './lease.ts';
+import { type Hold, lockKeeper } from './lock-keeper.ts';
+import { type Pump, pump } from './pump.ts';
+import type { Job, Lease, Queue, Role } from './queue.ts';
+import { isConnectionError, isFullError, queueError } from './redis-errors.ts';
+import { clientOptions, parseRedisUrl, type RedisTarget } from './redis-options.ts';
+import { EVICT, INSPECT, RENEW } from './redis-scripts.ts';
+import { judgeRedis, parseInfo, type RedisInfo, roomForJobs } from './redis-server.ts';
+
+export interface BullQueueOptions {
+  /** See `parseRedisUrl`: one server, TLS, an ACL user, Sentinel or Cluster. */
+  readonly url: string;
+  /** Start of all keys, in braces so that a cluster keeps them in one slot. Several queues share a Redis by it. */
+  readonly prefix?: string;
+  /** Digest of the model that this process embeds with: `embed` jobs wait in one queue per model. Without it none can be taken. */
+  readonly model?: string;
+  /** How long a process that fell silent keeps its jobs. They start elsewhere within this and `checkSeconds`. */
+  readonly leaseSeconds?: number;
+  readonly checkSeconds?: number;
+  /** Failures of one job before it is dead. Kills, lost leases and hand-backs are not failures. */
+  readonly attempts?: number;
+  /** Longest pause before the first retry, ms; doubles with every further one, up to a minute. The pause is drawn from 0 to that. */
+  readonly backoffMs?: number;
+  /** How long opening waits for Redis. */
+  readonly connectSeconds?: number;
+  /** How long `add`, `counts` and `jobsLost` wait for a Redis that went away; `take` and `idle` wait for ever. */
+  readonly patienceSeconds?: number;
+  /** How long `add` waits for room in a full Redis before it refuses. */
+  readonly fullSeconds?: number;
+  /** How long `close` waits for the jobs in work before it hands them back. */
+  readonly closeSeconds?: number;
+  /** Told what the queue overcomes or waits for by itself: a lost connection, a full Redis, a lost lease, a broken job. */
+  readonly onTrouble?: (trouble: NightshiftError) => void;
+}
+
+export interface BullQueue extends Queue {
+  /** What speaks against the server's version and settings, a sentence each. */
+  readonly warnings: readonly string[];
+  readonly stats: Readonly<QueueStats>;
+  readonly connected: boolean;
+}
+
+/** Counted since the queue was opened. */
+export interface QueueStats {
+  /** Leases that another process took over, or may have. */
+  leasesLost: number;
+  /** Things in Redis that were no jobs. */
+  jobsRefused: number;
+  /** Failed connections and commands. */
+  errors: number;
+}
+
+/** A job that stalled (its holder died or lost it) or was started this often is not worked on again: it may be what kills. */
+const MOST_STALLS = 50;
+const MOST_STARTS = 100;
+/** Jobs a pipeline: 1,000 keep Redis busy for 83 ms, 5,000 for 254 ms. */
+const CHUNK = 500;
+/** How long closing waits for a Redis that does not answer. */
+const SETTLE_MS = 5_000;
+/** What Redis and BullMQ need for a waiting job beside its payload, rounded up: see test/bench/redis-memory.ts. */
+const OVERHEAD_BYTES = 1000;
+/** In the order in which jobs make jobs. */
+const ROLES: readonly Role[] = ['plan', 'embed', 'index'];
+
+interface Lane {
+  readonly worker: Worker;
+  readonly pump: Pump<Lease>;
+}
+
+/**
+ * The queue of a cluster: BullMQ on Redis 6.2 or newer, or Valkey. A job whose holder dies, freezes or loses Redis is taken by another
+ * process, so it may run twice: its effects must be repeatable. Redis only schedules; finished and dead jobs leave it.
+ *
+ * @throws NightshiftError `queue-unreachable` when Redis does not answer within `connectSeconds`; `queue-config` when the login or a
+ * setting must be changed first (an eviction policy would drop jobs); `usage` for the URL. Once open, it reconnects for ever.
+ */
+export async function openBullQueue(options: BullQueueOptions): Promise<BullQueue> {
+  const { model, attempts = 6, backoffMs = 1000, onTrouble } = options;
+  const ms = (seconds: number | undefined, standard: number) => (seconds ?? standard) * 1000;
+  const leaseMs = ms(options.leaseSeconds, 20);
+  const patienceMs = ms(options.patienceSeconds, 60);
+  const prefix = (options.prefix ?? '{nightshift}').replace(/^[^{}]+$/, '{$&}');
+  const [epochKey, deadKey, modelsKey] = ['epoch', 'dead', 'models'].map((name) => `${prefix}:${name}`);
+  const stats: QueueStats = { leasesLost: 0, jobsRefused: 0, errors: 0 };
+  const queues = new Map<string, BullMq>();
+  const lanes = new Map<Role, Lane>();
+  const leases = new Set<Lease>();
+  const stop = new AbortController();
+  let closing: Promise<void> | null = null;
+
+  const target = parseRedisUrl(options.url);
+  const client = await connect(target, ms(options.connectSeconds, 10));
+  const opened = await inspectAndJudge().catch((error) => {
+    client.disconnect();
+    throw queueError(error, target.label);
+  });
+  let { identity } = opened;
+  client.on('error', trouble);
+
+  const keeper = lockKeeper({
+    leaseMs,
+    renew,
+    onLost({ id }, why) {
+      stats.leasesLost += 1;
+      tell(new NightshiftError('lease-lost', `job ${id}: ${why}`));
+    },
+  });
+
+  function tell(error: NightshiftError): void {
+    if (!stop.signal.aborted) onTrouble?.(error);
+  }
+
+  function trouble(error: unknown): void {
+    stats.errors += 1;
+    tell(queueError(error, target.label));
+  }
+
+  /** Of BullMQ's own listeners, which hear of every lost connection too. */
+  function otherTrouble(error: Error): void {
+    if (!isConnectionError(error)) trouble(error);
+  }
+
+  /** What the server says of itself; identity changes when it was restarted, failed over or emptied. */
+  async function inspect(): Promise<{ info: RedisInfo; identity: string }> {
+    const [text, epoch] = (await client.eval(INSPECT, 1, epochKey, randomUUID())) as [string, string];
+    const info = parseInfo(text);
+    return { info, identity: `${epoch} ${info.get('run_id')}` };
+  }
+
+  async function inspectAndJudge() {
+    const { info, identity } = await inspect();
+    return { identity, warnings: judgeRedis(info, target.label) };
+  }
+
+  async function renew(holds: readonly Hold[]): Promise<boolean[]> {
+    const keys = holds.flatMap(({ queue, id }) => [`${prefix}:${queue}:${id}:lock`, `${prefix}:${queue}:stalled`]);
+    const marks = holds.flatMap(({ id, token }) => [token, id]);
+    const held = (await client.eval(RENEW, keys.length, ...keys, leaseMs, ...marks)) as number[];
+    return held.map((one) => one === 1);
+  }
+
+  /** Rejects with `queue-unreachable` when no answer comes in time; the commands themselves stay, for when Redis is back. */
+  async function patiently<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await within(patienceMs, work, () => {
+        throw new NightshiftError('queue-unreachable', `${target.label} has not answered for ${patienceMs / 1000} s`);
+      });
+    } catch (error) {
+      throw queueError(error, target.label);
+    }
+  }
+
+  const queueName = (role: Role, digest: string) => (role === 'embed' ? `embed-${modelTag(digest)}` : role);
+
+  function queueOf(name: string): BullMq {
+    let queue = queues.get(name);
+    if (!queue) {
+      // Nobody reads the events, and Redis keeps them in memory.
+      queue = new BullMq(name, { connection: client, prefix, streams: { events: { maxLen: 100 } } });
+      queue.on('error', otherTrouble);
+      queues.set(name, queue);
+    }
+    return queue;
+  }
+
+  async function queuesOf(role: Role): Promise<BullMq[]> {
+    const names = role === 'embed' ? (await client.smembers(modelsKey)).map((tag) => `embed-${tag}`) : [role];
+    return names.map(queueOf);
+  }
+
+  async function add(role: Role, jobs: readonly Job[]): Promise<void> {
+    const byModel = Map.groupBy(jobs, ({ model }) => queueName(role, model));
+    const entries = [...byModel].map(([name, its]) => ({
+      queue: queueOf(name),
+      jobs: its.map((job) => ({
+        name: role,
+        data: encodeJob(role, job),
+        opts: { jobId: job.id, priority: priorityOf(job) },
+      })),
+    }));
+    const bytes =
+      jobs.length * OVERHEAD_BYTES + sum(entries.flatMap(({ jobs }) => jobs.map(({ data }) => payloadBytes(data))));
+    const send = async () => {
+      const room = roomForJobs((await inspect()).info);
+      if (bytes > room) {
+        throw new NightshiftError(
+          'queue-full',
+          `${target.label} has room for ${mib(Math.max(0, room))} of jobs: ${jobs.length} more need ${mib(bytes)}`,
+          {
+            data: { bytesNeeded: bytes, bytesFree: Math.round(room) },
+          },
+        );
+      }
+      if (role === 'embed') await client.sadd(modelsKey, ...new Set(jobs.map(({ model }) => modelTag(model))));
+      for (const { queue, jobs } of entries) {
+        for (let i = 0; i < jobs.length; i += CHUNK) await queue.addBulk(jobs.slice(i, i + CHUNK));
+      }
+    };
+    const deadline = performance.now() + ms(options.fullSeconds, 0);
+    for (let pause = 200; !stop.signal.aborted; pause = Math.min(5_000, pause * 2)) {
+      try {
+        return await patiently(send());
+      } catch (error) {
+        if (!isNightshiftError(error, 'queue-full') || performance.now() + pause > deadline) throw error;
+        trouble(error);
+        await sleep(pause, undefined, { signal: stop.signal }).catch(() => {});
+      }
+    }
+  }
+
+  function laneOf(role: Role): Lane {
+    let lane = lanes.get(role);
+    if (!lane) {
+      if (role === 'embed' && model === undefined)
+        throw new Error('this queue was opened without a model: it takes no embed jobs');
+      const worker = new Worker(queueName(role, model ?? ''), null, {
+        connection: client,
+        prefix,
+        lockDuration: leaseMs,
+        stalledInterval: ms(options.checkSeconds, 10),
+        maxStalledCount: MOST_STALLS,
+        drainDelay: 5,
+        removeOnComplete: { count: 0 },
+        removeOnFail: { count: 0 },
+      });
+      worker.on('error', otherTrouble);
+      worker.startStalledCheckTimer().catch(otherTrouble);
+      lane = {
+        worker,
+        pump: pump({ fetch: () => fetch(role, worker), giveBack: (lease) => lease.release(), onError: trouble }),
+      };
+      lanes.set(role, lane);
+    }
+    return lane;
+  }
+
+  /** Waits for a job for some seconds; what is no job is removed on the way. */
+  async function fetch(role: Role, worker: Worker): Promise<Lease | undefined> {
+    while (!stop.signal.aborted) {
+      const token = randomUUID();
+      let failure: unknown = null;
+      const listen = (error: Error) => {
+        failure = error;
+      };
+      worker.once('error', listen);
+      const job = await worker.getNextJob(token).catch(listen);
+      worker.off('error', listen);
+      if (!job && failure === null) return undefined;
+      const decoded = job ? jobOf(role, job) : { problem: 'BullMQ cannot read it' };
+      if (job && 'job' in decoded) return hold(role, worker, job, token, decoded.job);
+      if (failure !== null && isTransient(failure)) throw failure;
+      if (!(await evict(worker, token, job?.id, 'problem' in decoded ? decoded.problem : ''))) {
+        if (failure !== null) throw failure;
+      }
+    }
+    return undefined;
+  }
+
+  async function hold(
+    role: Role,
+    worker: Worker,
+    job: BullJob,
+    token: string,
+    payload: Job,
+  ): Promise<Lease | undefined> {
+    const mine = { queue: worker.name, id: payload.id, token };
+    // The lock runs from when the command was made, which may have waited for a connection.
+    let since = performance.now() - Math.max(0, Date.now() - (job.processedOn ?? 0));
+    if (performance.now() - since > leaseMs / 3) {
+      since = performance.now();
+      const [held] = await renew([mine]);
+      if (!held) return undefined;
+    }
+    const bury = () => client.hincrby(deadKey, worker.name, 1);
+    const fail = async (code: string, limits: { attempts: number; backoff?: { type: 'fixed'; delay: number } }) => {
+      Object.assign(job.opts, limits, { stackTraceLimit: 0 });
+      await job.moveToFailed(new Error(code), token);
+    };
+    const lease = leaseOf(
+      {
+        role,
+        job: payload,
+        failures: job.attemptsMade,
+        stalls: job.stalledCounter,
+        exhausted: exhaustion(job),
+        kept: keeper.keep(mine, since),
+        commands: {
+          done: () => job.moveToCompleted(null, token, false),
+          release: () => job.moveToWait(token),
+          retry: (delay) => fail('retried', { attempts: MOST_STARTS, backoff: { type: 'fixed', delay } }),
+          bury: ({ code }) => fail(code, { attempts: 0 }).then(bury),
+        },
+      },
+      { attempts, backoffMs, onError: unsettled, onEnd: (ended) => leases.delete(ended) },
+    );
+    leases.add(lease);
+    return lease;
+  }
+
+  /** BullMQ's own refusals have a negative code: the job is another's, or gone. */
+  function unsettled(error: unknown): void {
+    if (Number((error as { code?: unknown }).code) < 0) stats.leasesLost += 1;
+    else trouble(error);
+  }
+
+  async function evict(worker: Worker, token: string, id: string | undefined, problem: string): Promise<boolean> {
+    const keys = [worker.toKey('active'), worker.toKey('stalled'), deadKey];
+    const own = Object.keys(worker.keys).filter((key) => key !== '');
+    const evicted = await client.eval(EVICT, keys.length, ...keys, token, worker.toKey(''), worker.name, ...own);
+    if (evicted !== 1) return false;
+    stats.jobsRefused += 1;
+    tell(
+      new NightshiftError(
+        'job-invalid',
+        `${target.label}: ${worker.name} held "${id ?? 'something'}", which is no job: ${problem}`,
+      ),
+    );
+    return true;
+  }
+
+  async function idle(): Promise<void> {
+    while (!stop.signal.aborted) {
+      if (!(await busy().catch(() => true))) return;
+      await sleep(200, undefined, { signal: stop.signal }).catch(() => {});
+    }
+  }
+
+  /** A job is counted until after the jobs that it made are added: going the way of the jobs, none is missed. */
+  async function busy(): Promise<boolean> {
+    for (const role of ROLES) {
+      const { waiting, active } = await counts(role);
+      if (waiting + active > 0) return true;
+    }
+    return false;
+  }
+
+  async function counts(role: Role) {
+    const total = { waiting: 0, active: 0, dead: 0 };
+    for (const queue of await queuesOf(role)) {
+      const { active, ...waiting } = await queue.getJobCounts('active', 'waiting', 'prioritized', 'delayed');
+      total.active += active;
+      total.waiting += sum(Object.values(waiting));
+      total.dead += Number((await client.hget(deadKey, queue.name)) ?? 0);
+    }
+    return total;
+  }
+
+  async function close(): Promise<void> {
+    stop.abort();
+    const quit = [...lanes.values()].flatMap(({ worker, pump }) => [pump.close(), worker.close(true)]);
+    await within(SETTLE_MS, Promise.allSettled(quit), () => {});
+    for (const end = performance.now() + ms(options.closeSeconds, 10); leases.size > 0 && performance.now() < end; )
+      await sleep(20);
+    await Promise.allSettled([...leases].map((lease) => lease.release()));
+    keeper.close();
+    await Promise.allSettled([...queues.values()].map((queue) => queue.close()));
+    client.disconnect();
+  }
+
+  return {
+    warnings: opened.warnings,
+    stats,
+    get connected() {
+      return client.status === 'ready';
+    },
+    add,
+    take: async (role, signal) => (stop.signal.aborted || signal.aborted ? null : laneOf(role).pump.take(signal)),
+    counts: (role) => patiently(counts(role)),
+    idle,
+    async jobsLost() {
+      const before = identity;
+      ({ identity } = await patiently(inspect()));
+      return identity !== before;
+    },
+    close() {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+/** A client that is ready, within `ms`. Its first error is the answer when it is not. */
+async function connect(target: RedisTarget, ms: number): Promise<Redis | Cluster> {
+  const { single, cluster } = clientOptions(target);
+  const client = target.kind === 'cluster' ? new Cluster([...target.hosts], cluster) : new Redis(single);
+  let first: unknown = null;
+  const listen = (error: unknown) => {
+    first ??= (error as { lastNodeError?: unknown }).lastNodeError ?? error;
+  };
+  client.on('error', listen);
+  try {
+    await within(ms, client.connect(), () => {
+      throw first ?? new NightshiftError('queue-unreachable', `${target.label} did not answer within ${ms / 1000} s`);
+    });
+  } catch (error) {
+    client.disconnect();
+    throw queueError(first ?? error, target.label);
+  } finally {
+    client.off('error', listen);
+  }
+  return client;
+}
+
+function jobOf(role: Role, job: BullJob): { job: Job } | { problem: string } {
+  const { attemptsMade, attemptsStarted, stalledCounter, parent, parentKey, repeatJobKey, deduplicationId } = job;
+  const sound = [attemptsMade, attemptsStarted, stalledCounter].every(Number.isSafeInteger);
+  // BullMQ would act upon these when the job ends.
+  const foreign = [parent, parentKey, repeatJobKey, deduplicationId].some((field) => field !== undefined);
+  if (!sound || foreign) return { problem: 'fields that no job of this queue has' };
+  return decodeJob(role, job.id ?? '', job.data);
+}
+
+function exhaustion({ attemptsStarted, stalledCounter, deferredFailure }: BullJob) {
+  if (!deferredFailure && attemptsStarted <= MOST_STARTS && stalledCounter <= MOST_STALLS) return null;
+  const times = `started ${attemptsStarted} times, ${stalledCounter} times by a process that died or lost it`;
+  return toErrorRecord(new NightshiftError('job-exhausted', times, { data: { attemptsStarted, stalledCounter } }));
+}
+
+/** Until then nobody waits any longer for the work, which goes on by itself. */
+async function within<T, L>(ms: number, work: Promise<T>, late: () => L): Promise<T | L> {
+  if (ms === Number.POSITIVE_INFINITY) return work;
+  const stop = new AbortController();
+  work.catch(() => {});
+  try {
+    return await Promise.race([work, sleep(ms, undefined, { signal: stop.signal }).then(late)]);
+  } finally {
+    stop.abort();
+  }
+}
+
+const isTransient = (error: unknown): boolean => isConnectionError(error) || isFullError(error);
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
