@@ -1,6 +1,6 @@
+import type { Terminal } from '@nightshift/cli';
+import { count, duration, rate } from '@nightshift/cli';
 import type { RunProgress, Stage } from '@nightshift/core';
-import { count, duration, rate } from './format.ts';
-import type { Terminal } from './terminal.ts';
 
 const LIVE_EVERY_MS = 100;
 const PLAIN_EVERY_MS = 10_000;

@@ -1,7 +1,7 @@
 import type { RunProgress } from '@nightshift/core';
 import { describe, expect, it } from 'vitest';
 import { liveLine, showProgress } from '../../../apps/producer/src/progress.ts';
-import type { Terminal } from '../../../apps/producer/src/terminal.ts';
+import type { Terminal } from '../../../packages/cli/src/terminal.ts';
 
 const PROGRESS: RunProgress = {
   slides: { total: 20, done: 3, failed: 1 },

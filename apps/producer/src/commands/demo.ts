@@ -1,11 +1,9 @@
 import { rm, stat } from 'node:fs/promises';
 import { join, sep } from 'node:path';
+import type { Terminal } from '@nightshift/cli';
+import { command, duration, quoted, table, text } from '@nightshift/cli';
 import { convertModel, search, verify, writeRandomDinov2 } from '@nightshift/core';
-import { command, quoted } from '../command.ts';
 import { DEMO_SLIDES, makeDemoSlide } from '../demo/slide.ts';
-import { text } from '../flags.ts';
-import { duration, table } from '../format.ts';
-import type { Terminal } from '../terminal.ts';
 import { embedWithProgress, summary } from './embed.ts';
 import { describe } from './verify.ts';
 

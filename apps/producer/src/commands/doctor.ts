@@ -1,6 +1,5 @@
+import { command, modelDirs, SHARED, text } from '@nightshift/cli';
 import { type Check, doctor } from '@nightshift/core';
-import { command, modelDirs, SHARED } from '../command.ts';
-import { text } from '../flags.ts';
 
 const MARKS: Readonly<Record<Check['state'], string>> = { good: '✓', missing: '·', broken: '✗' };
 

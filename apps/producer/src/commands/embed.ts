@@ -1,10 +1,24 @@
 import { basename } from 'node:path';
+import type { Terminal } from '@nightshift/cli';
+import {
+  byteSize,
+  choice,
+  command,
+  count,
+  counted,
+  duration,
+  integer,
+  modelDirs,
+  needed,
+  type Outcome,
+  percent,
+  quoted,
+  rate,
+  SHARED,
+  text,
+} from '@nightshift/cli';
 import { embed, type RunEvent, type RunReport } from '@nightshift/core';
-import { command, modelDirs, type Outcome, quoted, SHARED } from '../command.ts';
-import { choice, integer, needed, text } from '../flags.ts';
-import { byteSize, count, counted, duration, percent, rate } from '../format.ts';
 import { showProgress } from '../progress.ts';
-import type { Terminal } from '../terminal.ts';
 import { TILE_FLAGS } from './recipe-flags.ts';
 
 export const embedCommand = command({

@@ -1,6 +1,5 @@
+import { byteSize, command, count, quoted, table } from '@nightshift/cli';
 import { type InspectReport, inspect } from '@nightshift/core';
-import { command, quoted } from '../command.ts';
-import { byteSize, count, table } from '../format.ts';
 import { TILE_FLAGS } from './recipe-flags.ts';
 
 export const inspectCommand = command({

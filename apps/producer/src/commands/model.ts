@@ -1,9 +1,23 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import {
+  byteSize,
+  choice,
+  command,
+  count,
+  integer,
+  modelDirs,
+  needed,
+  number,
+  percent,
+  quoted,
+  SHARED,
+  table,
+  text,
+  toggle,
+  triple,
+} from '@nightshift/cli';
 import { CATALOG, convertModel, isNightshiftError, type ModelInfo, readModel } from '@nightshift/core';
-import { command, modelDirs, quoted, SHARED } from '../command.ts';
-import { choice, integer, needed, number, text, toggle, triple } from '../flags.ts';
-import { byteSize, count, percent, table } from '../format.ts';
 
 export const modelListCommand = command({
   name: 'model list',

@@ -1,4 +1,4 @@
-import { choice, integer, number } from '../flags.ts';
+import { choice, integer, number } from '@nightshift/cli';
 
 const PX = { unit: 'px', min: 16, max: 4096 } as const;
 const MPP = { unit: 'um/px', min: 0.05, max: 20 } as const;

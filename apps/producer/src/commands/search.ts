@@ -1,8 +1,6 @@
 import { basename } from 'node:path';
+import { command, counted, integer, list, modelDirs, quoted, SHARED, table, text } from '@nightshift/cli';
 import { NightshiftError, type SearchOptions, search } from '@nightshift/core';
-import { command, modelDirs, quoted, SHARED } from '../command.ts';
-import { integer, list, text } from '../flags.ts';
-import { counted, table } from '../format.ts';
 
 export const searchCommand = command({
   name: 'search',

@@ -1,6 +1,5 @@
+import { command, count, counted, quoted, SHARED } from '@nightshift/cli';
 import { type VerifyReport, verify } from '@nightshift/core';
-import { command, quoted, SHARED } from '../command.ts';
-import { count, counted } from '../format.ts';
 
 const SHOWN = 20;
 

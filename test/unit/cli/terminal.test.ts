@@ -1,6 +1,6 @@
 import { NightshiftError } from '@nightshift/core';
 import { describe, expect, it } from 'vitest';
-import { errorLines, openTerminal, type Streams } from '../../../apps/producer/src/terminal.ts';
+import { errorLines, openTerminal, type Streams } from '../../../packages/cli/src/terminal.ts';
 
 function fakeStreams({ tty = false } = {}): { streams: Streams; out: () => string; err: () => string } {
   const written = { out: '', err: '' };

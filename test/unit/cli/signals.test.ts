@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { onSignals, type Signals } from '../../../apps/producer/src/signals.ts';
-import type { Terminal } from '../../../apps/producer/src/terminal.ts';
+import { onSignals, type Signals } from '../../../packages/cli/src/signals.ts';
+import type { Terminal } from '../../../packages/cli/src/terminal.ts';
 
 let signals: Signals | null = null;
 afterEach(() => signals?.close());

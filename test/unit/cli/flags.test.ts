@@ -14,7 +14,7 @@ import {
   text,
   toggle,
   triple,
-} from '../../../apps/producer/src/flags.ts';
+} from '../../../packages/cli/src/flags.ts';
 
 const TABLE = {
   model: needed({ about: 'the model', placeholder: 'DIR' }),

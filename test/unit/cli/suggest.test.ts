@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { suggest } from '../../../apps/producer/src/suggest.ts';
+import { suggest } from '../../../packages/cli/src/suggest.ts';
 
 const COMMANDS = ['embed', 'search', 'verify', 'inspect', 'doctor', 'demo'];
 

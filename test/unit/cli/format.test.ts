@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { byteSize, duration, rate, table } from '../../../apps/producer/src/format.ts';
+import { byteSize, duration, rate, table } from '../../../packages/cli/src/format.ts';
 
 describe('format', () => {
   it.each([

@@ -1,6 +1,7 @@
 import { COMMON_FLAGS, type Command } from './command.ts';
 import { envName, type Flag, flagName, PROJECT_FILE } from './flags.ts';
 import { table } from './format.ts';
+import type { Program } from './program.ts';
 
 const EXIT_CODES = [
   ['0', 'all done'],
@@ -12,25 +13,21 @@ const EXIT_CODES = [
   ['130', 'interrupted; the same command goes on'],
 ] as const;
 
-/** `nightshift --help` */
-export function overview(commands: readonly Command[]): string[] {
+/** `<program> --help` */
+export function overview({ name, about, examples, commands }: Program): string[] {
   return [
-    'nightshift: whole-slide images to searchable, verifiable tile embeddings',
+    `${name}: ${about}`,
     '',
     'Examples',
-    ...indent([
-      'nightshift demo                                          # everything once, on slides it makes itself',
-      'nightshift embed slides/ --model models/midnight --out out',
-      'nightshift search out --tile slide-1:4480,2240 --contact-sheet hits.jpg',
-    ]),
+    ...indent(examples),
     '',
     'Commands',
-    ...indent(table(commands.map(({ name, args, about }) => [`${name} ${args.usage}`.trim(), about]))),
+    ...indent(table(commands.map((command) => [`${command.name} ${command.args.usage}`.trim(), command.about]))),
     '',
     'Everywhere',
     ...indent(
       table([
-        ['--help', 'help of a command: nightshift embed --help'],
+        ['--help', `help of a command: ${name} ${commands[0]?.name} --help`],
         ['--json', COMMON_FLAGS.json.about],
         ['--quiet', COMMON_FLAGS.quiet.about],
         ['--version', 'the version'],
@@ -44,11 +41,11 @@ export function overview(commands: readonly Command[]): string[] {
   ];
 }
 
-/** `nightshift <command> --help` */
-export function commandHelp(command: Command): string[] {
+/** `<program> <command> --help` */
+export function commandHelp(program: string, command: Command): string[] {
   const { name, about, args, examples, flags, details = [] } = command;
   const required = Object.entries(flags).filter(([, flag]) => flag.required);
-  const usage = ['nightshift', name, args.usage, ...required.map(([key, flag]) => synopsis(key, flag)), '[flags]'];
+  const usage = [program, name, args.usage, ...required.map(([key, flag]) => synopsis(key, flag)), '[flags]'];
   return [
     about,
     '',
