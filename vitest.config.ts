@@ -1,12 +1,16 @@
 import { defineConfig } from 'vitest/config';
 
-const project = (name: string, testTimeout: number) => ({
-  test: { name, include: [`test/${name}/**/*.test.ts`], testTimeout, hookTimeout: testTimeout, pool: 'forks' as const },
+const project = (name: string, testTimeout: number, globalSetup: string[] = []) => ({
+  test: {
+    ...{ name, include: [`test/${name}/**/*.test.ts`], globalSetup, pool: 'forks' as const },
+    ...{ testTimeout, hookTimeout: testTimeout },
+  },
 });
+const services = ['test/services/setup.ts'];
 
 export default defineConfig({
   test: {
-    projects: [project('unit', 30_000), project('contract', 60_000), project('e2e', 300_000)],
+    projects: [project('unit', 30_000), project('contract', 60_000, services), project('e2e', 300_000, services)],
     maxWorkers: 2,
     reporters: ['default', './test/count-reporter.ts'],
     coverage: { provider: 'v8', include: ['packages/*/src/**', 'apps/*/src/**'], reporter: ['text-summary'] },

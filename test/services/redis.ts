@@ -75,7 +75,7 @@ function redisProgram(): Run {
   const program = onPath('redis-server') ?? onPath('valkey-server');
   if (program) return (args, dir) => startService(program, [...args, '--dir', dir], READY);
   if (dockerRuns()) return inDocker;
-  if (installed() && onPath('redis-server')) return redisProgram();
+  if (installRedis() && onPath('redis-server')) return redisProgram();
   throw new Error(
     'The tests need a Redis and found none. Type one of:\n' +
       '  sudo apt-get install redis-server        (Debian, Ubuntu)\n' +
@@ -102,8 +102,8 @@ const inDocker: Run = async (args, dir, port) => {
   };
 };
 
-/** Debian as root, as in a CI container: the package's own service is not started. */
-function installed(): boolean {
+/** Installs redis-server where that can be done unasked: on Debian as root, as in a CI container. */
+export function installRedis(): boolean {
   if (process.getuid?.() !== 0 || onPath('apt-get') === null) return false;
   if (!succeeds('apt-get', ['update', '-qq'])) return false;
   return succeeds('env', [

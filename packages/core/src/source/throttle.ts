@@ -25,22 +25,25 @@ export function throttle({ min = 4, max = 64, start = 16 }: ThrottleOptions = {}
   let active = 0;
   // Requests that began before the latest decrease belong to the load that caused it: they decrease nothing again.
   let round = 0;
+  // Good answers say that the limit could be higher only where it has held something back.
+  let tight = false;
   const queue: (() => void)[] = [];
 
   function grant(): (outcome: Outcome) => void {
     active++;
+    tight ||= active >= Math.floor(limit);
     const began = round;
     let held = true;
     return (outcome) => {
       if (!held) return;
       held = false;
-      // Only where the limit is in use does a good answer say that it could be higher.
-      if (outcome === 'good' && active >= limit - 1) limit = Math.min(max, limit + 1 / limit);
+      if (outcome === 'good' && tight) limit = Math.min(max, limit + 1 / limit);
       if (outcome === 'slow' && began === round) {
         limit = Math.max(min, limit / 2);
         round++;
       }
       active--;
+      if (active < limit / 2) tight = false;
       pump();
     };
   }
