@@ -77,6 +77,78 @@ export function queueContract(name: string, open: () => Promise<Queue>): void {
       expect(again?.attempt).toBe(0);
     });
 
+    it('hands out what has the lower priority number first, and among equals the oldest', async () => {
+      const priorities = { a: 200, b: undefined, c: 1, d: 100, e: 1, f: 1000 };
+      await queue.add(
+        'plan',
+        Object.entries(priorities).map(([id, priority]) => job(id, priority === undefined ? {} : { priority })),
+      );
+      const order: string[] = [];
+      for (const _ of Object.keys(priorities)) {
+        const lease = await queue.take('plan', forever);
+        order.push(lease!.job.id);
+        await lease!.done();
+      }
+      expect(order).toEqual(['c', 'e', 'b', 'd', 'a', 'f']);
+    });
+
+    it('puts a released job before its equals and behind what is more urgent', async () => {
+      await queue.add('plan', [job('a'), job('b')]);
+      const lease = await queue.take('plan', forever);
+      await queue.add('plan', [job('urgent', { priority: 1 })]);
+      await lease!.release();
+      const order = [];
+      for (let i = 0; i < 3; i++) order.push((await queue.take('plan', forever))!.job.id);
+      expect(order).toEqual(['urgent', 'a', 'b']);
+    });
+
+    it('gives concurrent takers distinct jobs, ten thousand of them, each once', async () => {
+      const ids = Array.from({ length: 10_000 }, (_, i) => `job-${i}`);
+      await queue.add(
+        'embed',
+        ids.map((id) => shardJob(id)),
+      );
+      const empty = new AbortController();
+      const taken: string[] = [];
+      const taker = async () => {
+        for (
+          let lease = await queue.take('embed', empty.signal);
+          lease;
+          lease = await queue.take('embed', empty.signal)
+        ) {
+          taken.push(lease.job.id);
+          await lease.done();
+        }
+      };
+      const takers = Array.from({ length: 32 }, taker);
+      await queue.idle();
+      empty.abort();
+      await Promise.all(takers);
+      expect(taken.length).toBe(ids.length);
+      expect(new Set(taken)).toEqual(new Set(ids));
+    });
+
+    it('lets what is held be ended while it closes', async () => {
+      await queue.add('plan', [job('a'), job('b')]);
+      const [a, b] = [await queue.take('plan', forever), await queue.take('plan', forever)];
+      const closing = queue.close();
+      await a!.done();
+      await b!.release();
+      await closing;
+    });
+
+    it('refuses to end a lease twice: one of the two would be wrong', async () => {
+      await queue.add('plan', [job('a')]);
+      const lease = await queue.take('plan', forever);
+      await lease!.done();
+      await expect(lease!.release()).rejects.toThrow('ended twice');
+    });
+
+    it('knows of no lost jobs where nothing happened', async () => {
+      await queue.add('plan', [job('a')]);
+      expect(await queue.jobsLost()).toBe(false);
+    });
+
     it('retries while that helps and attempts are left, then lets the job die', async () => {
       await queue.add('embed', [shardJob('a')]);
       const fates: string[] = [];

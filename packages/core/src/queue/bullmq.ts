@@ -64,7 +64,7 @@ const CHUNK = 500;
 /** How long closing waits for a Redis that does not answer. */
 const SETTLE_MS = 5_000;
 /** What Redis and BullMQ need for a waiting job beside its payload, rounded up: see test/bench/redis-memory.ts. */
-const OVERHEAD_BYTES = 1000;
+const OVERHEAD_BYTES = 1100;
 /** In the order in which jobs make jobs. */
 const ROLES: readonly Role[] = ['plan', 'embed', 'index'];
 

@@ -1,4 +1,5 @@
 import { ERROR_CODES, type ErrorRecord } from '../errors.ts';
+import { priorityOf } from './job-payload.ts';
 import type { Job, Lease, Queue, QueueCounts, Role } from './queue.ts';
 
 export interface MemoryQueueOptions {
@@ -38,12 +39,18 @@ export function memoryQueue(options: MemoryQueueOptions = {}): Queue {
     idleWaiters = [];
   }
 
-  /** Hands an entry to the taker that waits longest, else lets it wait. */
+  /** Hands an entry to the taker that waits longest, else lets it wait: behind those of its priority, or before them. */
   function offer(lane: Lane, entry: Entry, front = false): void {
     const taker = lane.takers.shift();
-    if (taker) taker(entry);
-    else if (front) lane.waiting.unshift(entry);
-    else lane.waiting.push(entry);
+    if (taker) {
+      taker(entry);
+      return;
+    }
+    const mine = priorityOf(entry.job);
+    const before = front
+      ? lane.waiting.findIndex(({ job }) => priorityOf(job) >= mine)
+      : lane.waiting.findLastIndex(({ job }) => priorityOf(job) <= mine) + 1;
+    lane.waiting.splice(before < 0 ? lane.waiting.length : before, 0, entry);
   }
 
   function lease(role: Role, entry: Entry): Lease {
