@@ -1,10 +1,11 @@
 import { fractalNoise, type Noise, randomFrom } from './noise.ts';
+import { type Stains, toRgb } from './stains.ts';
 import { paintGlands, paintNuclei, paintVessels } from './structures.ts';
 import {
-  CELL_PX,
   FAT,
   GLANDS,
   GLASS,
+  kindAt,
   LYMPHOID,
   layOutTissue,
   MUSCLE,
@@ -13,14 +14,6 @@ import {
   type TissueMap,
   TUMOUR,
 } from './tissue.ts';
-
-/** Amounts of the two stains, pixel by pixel: 255 is an optical density of 1.2. */
-export interface Stains {
-  readonly width: number;
-  readonly height: number;
-  readonly haematoxylin: Uint8ClampedArray;
-  readonly eosin: Uint8ClampedArray;
-}
 
 /** A picture that passes for a slide stained with haematoxylin and eosin. RGB, row by row. */
 export function paintSlide(width: number, height: number, pieces: readonly Piece[], seed: number): Uint8Array {
@@ -38,14 +31,6 @@ export function paintSlide(width: number, height: number, pieces: readonly Piece
   paintGlands(stains, map, random, noise);
   paintVessels(stains, map, random, noise);
   return toRgb(stains, noise);
-}
-
-/** Kind of tissue at a pixel, along edges that are rough at the scale of cells. */
-export function kindAt(map: TissueMap, x: number, y: number, noise: Noise): number {
-  const column = Math.floor((x + 60 * (noise(x * 0.5, y * 0.5) - 0.5)) / CELL_PX);
-  const row = Math.floor((y + 60 * (noise(y * 0.5 + 77, x * 0.5) - 0.5)) / CELL_PX);
-  if (column < 0 || row < 0 || column >= map.width || row >= map.height) return GLASS;
-  return map.cells[row * map.width + column]!;
 }
 
 /** Everything between the nuclei. */
@@ -125,28 +110,4 @@ function hash(a: number, b: number): number {
   let t = Math.imul(a, 0x27d4eb2d) ^ Math.imul(b, 0x165667b1);
   t = Math.imul(t ^ (t >>> 15), 0x85ebca6b);
   return ((t ^ (t >>> 13)) >>> 0) / 2 ** 32;
-}
-
-/**
- * Light through the stains, by Beer and Lambert: every channel loses its share of density to each stain. Stain colours
- * after Ruifrok & Johnston 2001, eosin turned towards the pink of bright-field scanners.
- */
-function toRgb({ width, height, haematoxylin, eosin }: Stains, noise: Noise): Uint8Array {
-  const haematoxylinOd = [0.61, 0.72, 0.33];
-  const eosinOd = [0.1, 0.74, 0.38];
-  const light = [244, 243, 245];
-  const passed = (share: number): Float32Array =>
-    Float32Array.from({ length: 256 }, (_, amount) => 10 ** ((-1.2 * share * amount) / 255));
-  const h = haematoxylinOd.map(passed);
-  const e = eosinOd.map(passed);
-  const rgb = new Uint8Array(width * height * 3);
-  for (let y = 0, i = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, i++) {
-      const shimmer = 3 * noise(x * 2.3, y * 2.3) - 1.5;
-      for (let c = 0; c < 3; c++) {
-        rgb[3 * i + c] = light[c]! * h[c]![haematoxylin[i]!]! * e[c]![eosin[i]!]! + shimmer;
-      }
-    }
-  }
-  return rgb;
 }

@@ -1,6 +1,6 @@
 import type { Noise } from './noise.ts';
-import { kindAt, type Stains } from './paint.ts';
-import { FAT, GLANDS, LYMPHOID, MUSCLE, STROMA, type TissueMap, TUMOUR } from './tissue.ts';
+import type { Stains } from './stains.ts';
+import { FAT, GLANDS, kindAt, LYMPHOID, MUSCLE, STROMA, type TissueMap, TUMOUR } from './tissue.ts';
 
 /** Half axes in px at 0.5 um/px, and how far apart nuclei lie. */
 interface Population {

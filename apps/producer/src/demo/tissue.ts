@@ -85,3 +85,11 @@ function nearestKind(seeds: readonly Seed[], x: number, y: number, noise: Noise)
   }
   return best;
 }
+
+/** Kind of tissue at a pixel, along edges that are rough at the scale of cells. */
+export function kindAt(map: TissueMap, x: number, y: number, noise: Noise): number {
+  const column = Math.floor((x + 60 * (noise(x * 0.5, y * 0.5) - 0.5)) / CELL_PX);
+  const row = Math.floor((y + 60 * (noise(y * 0.5 + 77, x * 0.5) - 0.5)) / CELL_PX);
+  if (column < 0 || row < 0 || column >= map.width || row >= map.height) return GLASS;
+  return map.cells[row * map.width + column]!;
+}
