@@ -62,6 +62,10 @@ export interface FaultS3 {
   conditional: boolean;
   /** Requests at once, at most, since `calm`. */
   readonly peak: number;
+  /** Told of every connection from now on. */
+  onConnection(heard: () => void): void;
+  /** Waits until a request of this kind was received since `calm`. */
+  seen(operation: FaultOperation): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -81,6 +85,7 @@ export async function startFaultS3(): Promise<FaultS3> {
   const uploads = new Map<string, { key: string; begun: Date; parts: Map<number, Uint8Array> }>();
   let requests: SeenRequest[] = [];
   let rules: { rule: FaultRule; seen: number; hit: number }[] = [];
+  const waiting = new Set<() => void>();
   let active = 0;
   let peak = 0;
   let seed = 1;
@@ -119,6 +124,7 @@ export async function startFaultS3(): Promise<FaultS3> {
       ...{ range: request.headers.range ?? null, headers: request.headers, status: 0, bytes: 0 },
     };
     requests.push(seen);
+    for (const check of waiting) check();
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
     const body = new Uint8Array(Buffer.concat(chunks));
@@ -250,7 +256,20 @@ export async function startFaultS3(): Promise<FaultS3> {
       peak = 0;
     },
     put: (key, body) => void store(key, typeof body === 'string' ? Buffer.from(body) : body),
+    onConnection: (heard) => void server.on('connection', heard),
+    async seen(operation) {
+      await new Promise<void>((resolve) => {
+        const check = () => {
+          if (!requests.some((request) => request.operation === operation)) return;
+          waiting.delete(check);
+          resolve();
+        };
+        waiting.add(check);
+        check();
+      });
+    },
     async close() {
+      if (!server.listening) return;
       server.closeAllConnections();
       server.close();
       await once(server, 'close');

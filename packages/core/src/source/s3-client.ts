@@ -12,7 +12,7 @@ import {
   S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
-import { NightshiftError } from '../errors.ts';
+import { isNightshiftError } from '../errors.ts';
 import type { S3Config, S3Location } from './s3-config.ts';
 import { classify, transportError } from './s3-errors.ts';
 import { PATIENCE, requests, type S3Observer, type S3Patience, type Sink } from './s3-requests.ts';
@@ -124,8 +124,8 @@ export function connectS3(config: S3Config, options: S3Options = {}): S3 {
         });
       } catch (error) {
         // An answer to HEAD has no body to say why: the same question with GET brings the reason.
-        if (error instanceof NightshiftError && error.data.s3Code === '' && !error.retry) {
-          await call({ operation: 'get', at, signal }, async () =>
+        if (isNightshiftError(error, 's3-forbidden', 's3-refused') && error.data.s3Code === '') {
+          await call({ operation: 'get', at, signal, answers: { 404: null, 416: null } }, async () =>
             discard(await getObject(at, { Range: 'bytes=0-0' }, signal)),
           );
         }

@@ -80,6 +80,8 @@ export function classify(thrown: unknown): S3Failure {
 }
 
 function reasonOf(status: number, code: string, error: SdkError): RetryReason | null {
+  // The SDK calls these a timeout.
+  if (code === 'ECONNRESET' || code === 'EPIPE') return 'connection';
   if (SLOW.has(code) || status === 429 || status === 503) return 'slow-down';
   if (code === 'RequestTimeout' || error.name === 'TimeoutError' || status === 408) return 'timeout';
   if (code === 'RequestTimeTooSkewed') return 'clock-skew';

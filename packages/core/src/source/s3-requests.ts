@@ -25,6 +25,7 @@ export interface S3Patience {
   readonly hedgeMs: number;
   /** An answer that brings less than 16 KiB in this time is given up. */
   readonly stallMs: number;
+  /** Of a request that finds nobody. One that the store answers, if only to refuse it, is made twice as often. */
   readonly tries: number;
   /** The n-th pause is random, up to `backoffMs * 2^(n-1)` and never above the cap (full jitter). */
   readonly backoffMs: number;
@@ -100,7 +101,8 @@ export function requests({ patience, observer, prepare }: RequestsOptions): Requ
         observer?.request(operation, failure.statusClass);
         const answer = failure.code === 'NoSuchBucket' ? undefined : answers?.[failure.status];
         if (answer !== undefined) return answer;
-        if (failure.retry === null || tried >= patience.tries) {
+        const tries = failure.status === 0 ? patience.tries : 2 * patience.tries;
+        if (failure.retry === null || tried >= tries) {
           throw toS3Error(failure, `${operation} ${s3Uri(at)}`, error);
         }
         observer?.retry(failure.retry);
@@ -118,20 +120,21 @@ export function requests({ patience, observer, prepare }: RequestsOptions): Requ
     discard: (late: T) => void,
     signal?: AbortSignal,
   ): Promise<T> {
-    let leaveSecond: ReturnType<typeof lanes.tryEnter> = null;
+    const seconds: NonNullable<ReturnType<typeof lanes.tryEnter>>[] = [];
     try {
       return await hedged(run, discard, {
         deadlineMs: patience.firstByteMs,
         hedgeMs: patience.hedgeMs,
         signal,
         mayHedge: () => {
-          leaveSecond = lanes.tryEnter();
-          return leaveSecond !== null;
+          const leave = lanes.tryEnter();
+          if (leave) seconds.push(leave);
+          return leave !== null;
         },
         late: () => timeout(patience.firstByteMs),
       });
     } finally {
-      leaveSecond?.('other');
+      for (const leave of seconds) leave('other');
     }
   }
 
