@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { NightshiftError } from '../../../packages/core/src/errors.ts';
+import { createDecodePool } from '../../../packages/core/src/slide/decode-pool.ts';
 import { openSlide } from '../../../packages/core/src/slide/open.ts';
+import { readTiles } from '../../../packages/core/src/slide/tiles.ts';
+import { levelPx, tilePx } from '../../../packages/core/src/units.ts';
 import {
   aperioPages,
   drawPicture,
@@ -163,4 +166,31 @@ describe('sweeps over a small slide', () => {
       expect(slowest).toBeLessThan(2_000);
     },
   );
+
+  test('with any byte flipped every tile is read or fails with a typed error', async () => {
+    const bytes = await small({});
+    const pool = createDecodePool({ threads: 2 });
+    const seen = new Set<string>();
+    for (let i = 8; i < bytes.length; i += 11) {
+      const flipped = Buffer.from(bytes);
+      flipped[i] = bytes[i]! ^ 0x55;
+      try {
+        const slide = await openSlide(memorySource(flipped));
+        const { width, height } = slide.levels[0]!;
+        const x = Int32Array.of(0, Math.max(0, Math.min(16, width - 16)));
+        const y = Int32Array.of(0, Math.max(0, Math.min(16, height - 16)));
+        const side = Math.min(16, width, height);
+        const size = { readPx: levelPx(side), tilePx: tilePx(side), filter: 'box', fit: null } as const;
+        for await (const chunk of readTiles(slide, { level: 0, ...size, x, y }, pool)) {
+          for (const { error } of chunk.failures) seen.add(error.code);
+        }
+      } catch (error) {
+        if (!(error instanceof NightshiftError)) throw error;
+        seen.add(error.code);
+      }
+    }
+    await pool.close();
+    expect([...seen].filter((code) => !/^(slide|tile)-/.test(code))).toEqual([]);
+    expect(seen).toContain('tile-corrupt');
+  });
 });

@@ -2,7 +2,7 @@ import { type ErrorRecord, isNightshiftError, NightshiftError, toErrorRecord } f
 import { coalesce } from '../source/ranges.ts';
 import type { ByteRange } from '../source/source.ts';
 import type { CompressedBlocks } from './decode-tasks.ts';
-import type { BlockIndex, Slide } from './slide.ts';
+import type { BlockIndex, Level, Slide } from './slide.ts';
 import { LIMITS } from './tiff/ifd.ts';
 
 /** Neighbouring blocks are joined to reads of about a MiB: one request costs more than decoding some tiles. */
@@ -141,6 +141,11 @@ export class BlockReader {
 function tileError(error: unknown, name: string): ErrorRecord {
   const code = isNightshiftError(error, 'slide-truncated') ? 'tile-truncated' : 'tile-unreadable';
   return toErrorRecord(new NightshiftError(code, `${name}: ${(error as Error).message}`));
+}
+
+/** Blocks that one task decodes: some tens of milliseconds of work, and at worst some seconds. */
+export function blocksPerTask({ blockWidth, blockHeight }: Level): number {
+  return Math.max(1, Math.floor(2 ** 22 / (blockWidth * blockHeight)));
 }
 
 /** What `decodeBlocks` found out. */

@@ -1,4 +1,4 @@
-import { BlockReader, decodeBlocks } from './block-reader.ts';
+import { BlockReader, blocksPerTask, decodeBlocks } from './block-reader.ts';
 import type { DctScale } from './codec/jpeg.ts';
 import type { DecodePool } from './decode-pool.ts';
 import type { Level, Slide } from './slide.ts';
@@ -17,8 +17,6 @@ export interface Overview {
   readonly blocksFailed: number;
 }
 
-/** Blocks of one task: some tens of milliseconds of decoding. */
-const TASK_BLOCKS = 64;
 /** The sums of a bin fit into 32 bits above this. */
 const LEAST_PIXELS = 65_536;
 
@@ -41,6 +39,7 @@ export async function readOverview(
   const sums = new BinSums(level, scale, factor / scale);
   const reader = await BlockReader.open(slide, index, signal);
   const codec = slide.codec(index);
+  const taskBlocks = blocksPerTask(level);
   let blocksFailed = 0;
 
   async function add(first: number, last: number): Promise<void> {
@@ -66,7 +65,7 @@ export async function readOverview(
   const lane = async () => {
     while (next < count) {
       const first = next;
-      next = Math.min(count, first + TASK_BLOCKS);
+      next = Math.min(count, first + taskBlocks);
       try {
         await add(first, next);
       } catch (error) {
