@@ -244,6 +244,18 @@ describe('what a read costs', () => {
     }
   });
 
+  test('the memory of a chunk is used again: its array is empty once the next one is there', async () => {
+    const chunks: Uint8Array[] = [];
+    const side = { readPx: levelPx(200), tilePx: tilePx(200) };
+    const corners = Array.from({ length: 300 }, (_, i): [number, number] => [i % 100, 0]);
+    for await (const { pixels } of readTiles(await open(), request(corners, side), pool)) {
+      expect(pixels.length).toBeGreaterThan(0);
+      chunks.push(pixels);
+    }
+    expect(chunks.filter(({ length }) => length > 0).length).toBeLessThan(chunks.length);
+    expect(chunks[0]).toHaveLength(0);
+  });
+
   test('nothing asked for is nothing read', async () => {
     expect((await readAll(await open(), request([]))).chunks).toEqual([]);
   });

@@ -28,7 +28,7 @@ export async function loadJpeg(choice: JpegChoice): Promise<JpegDecoder> {
   }
   const native = choice === 'wasm' ? null : loadTurboJpeg();
   if (native === null && choice === 'native') {
-    throw new NightshiftError('slide-unsupported', 'no libturbojpeg can be loaded on this machine', {
+    throw new NightshiftError('usage', 'no libturbojpeg can be loaded on this machine', {
       next: 'Install libturbojpeg, or unset NIGHTSHIFT_JPEG to use the slower built-in decoder.',
     });
   }
