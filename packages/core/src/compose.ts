@@ -4,6 +4,8 @@ import type { Encoder } from './model/encoder.ts';
 import type { BullQueueOptions } from './queue/bullmq.ts';
 import type { Queue } from './queue/queue.ts';
 import type { Blobs } from './record/blobs.ts';
+import type { S3 } from './source/s3-client.ts';
+import type { S3Observer } from './source/s3-requests.ts';
 import type { ByteSource } from './source/source.ts';
 import type { VectorStore } from './store/store.ts';
 
@@ -20,15 +22,55 @@ function unsupported(what: string, uri: string, next: string): NightshiftError {
   return new NightshiftError('usage', `${what} ${uri}: the scheme ${schemeOf(uri)}:// is not supported here`, { next });
 }
 
+let observer: S3Observer | null = null;
+const clients = new Map<string, S3>();
+
+/** Who is told of every request to S3, also of clients that are made later. One for the process. */
+export function observeS3(told: S3Observer): void {
+  observer = told;
+}
+
+/** The process's client of the store that its environment names: one, so that all requests share one limit. */
+async function s3Client(): Promise<S3> {
+  const [{ s3ConfigFromEnv }, { connectS3 }] = await Promise.all([
+    import('./source/s3-config.ts'),
+    import('./source/s3-client.ts'),
+  ]);
+  const config = s3ConfigFromEnv(process.env);
+  const name = JSON.stringify(config);
+  const known = clients.get(name);
+  if (known) return known;
+  const client = connectS3(config, {
+    observer: {
+      request: (operation, statusClass) => observer?.request(operation, statusClass),
+      bytes: (count) => observer?.bytes(count),
+      retry: (reason) => observer?.retry(reason),
+    },
+  });
+  clients.set(name, client);
+  return client;
+}
+
 /** The bytes of a slide. */
 export async function composeSource(uri: string): Promise<ByteSource> {
+  if (schemeOf(uri) === 's3') {
+    const [{ openS3 }, client] = await Promise.all([import('./source/s3.ts'), s3Client()]);
+    return openS3(uri, client);
+  }
   if (schemeOf(uri) !== 'file') throw unsupported('slide', uri, 'Give a path on this machine.');
   const { openFile } = await import('./source/file.ts');
   return openFile(uri);
 }
 
+/** A record's name that means the same on every machine that reaches it. */
+export const recordUri = (out: string): string => (schemeOf(out) === 'file' ? resolve(out) : out.replace(/\/+$/, ''));
+
 /** Where a record lies. */
 export async function composeBlobs(out: string): Promise<Blobs> {
+  if (schemeOf(out) === 's3') {
+    const [{ s3Blobs }, client] = await Promise.all([import('./record/s3.ts'), s3Client()]);
+    return s3Blobs(out, client);
+  }
   if (schemeOf(out) !== 'file') throw unsupported('--out', out, 'Give a directory on this machine.');
   const { fileBlobs } = await import('./record/files.ts');
   return fileBlobs(resolve(out));

@@ -1,3 +1,4 @@
+import { NightshiftError } from '../errors.ts';
 import type { ByteSource } from '../source/source.ts';
 
 export type Body = Uint8Array | AsyncIterable<Uint8Array>;
@@ -16,6 +17,19 @@ export interface Blobs {
   /** Keys under a prefix, sorted. */
   list(prefix: string): AsyncIterable<{ readonly key: string; readonly size: number }>;
   delete(key: string): Promise<void>;
-  /** Fails with `out-not-writable` unless a file can be made, published and removed. */
+  /**
+   * Fails with `out-not-writable` unless a file can be made, published and removed, and with `out-no-put-if-absent` where the
+   * place does not refuse a name that is taken.
+   */
   probe(): Promise<void>;
+}
+
+/** The key, if it is one: no empty part, no `.` or `..`, and outside of the folder that a driver `reserves` for itself. */
+export function checkKey(key: string, reserves?: string): string {
+  const parts = key.split('/');
+  const bad = (part: string) => part === '' || part === '.' || part === '..' || /[\0\\]/.test(part);
+  if (parts.some(bad) || (reserves !== undefined && key.startsWith(reserves))) {
+    throw new NightshiftError('internal', `not a key of a record: ${JSON.stringify(key)}`);
+  }
+  return key;
 }

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { NightshiftError } from '../errors.ts';
-import type { Blobs, Body } from './blobs.ts';
+import { type Blobs, type Body, checkKey } from './blobs.ts';
 import {
   errnoOf,
   exists,
@@ -39,7 +39,7 @@ export interface FileBlobsOptions {
  */
 export function fileBlobs(dir: string, options: FileBlobsOptions = {}): Blobs {
   const root = resolve(dir);
-  const pathOf = (key: string): string => join(root, checkKey(key));
+  const pathOf = (key: string): string => join(root, checkKey(key, TEMP));
   let hardLinks = options.hardLinks ?? true;
   let swept: Promise<void> | null = null;
 
@@ -148,7 +148,7 @@ export function fileBlobs(dir: string, options: FileBlobsOptions = {}): Blobs {
 
     async *list(prefix) {
       const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1);
-      if (folder !== '') checkKey(folder.slice(0, -1), true);
+      if (folder !== '') checkKey(folder.slice(0, -1));
       yield* listFolder(root, folder, prefix);
     },
 
@@ -182,15 +182,6 @@ export function fileBlobs(dir: string, options: FileBlobsOptions = {}): Blobs {
     },
   };
   return blobs;
-}
-
-function checkKey(key: string, temporary = false): string {
-  const parts = key.split('/');
-  const bad = (part: string) => part === '' || part === '.' || part === '..' || /[\0\\]/.test(part);
-  if (parts.some(bad) || (!temporary && `${parts[0]}/` === TEMP)) {
-    throw new NightshiftError('internal', `not a key of a record: ${JSON.stringify(key)}`);
-  }
-  return key;
 }
 
 /** Keys are ordered as in a bucket, by the whole key: a folder sorts as its name with the slash. */
