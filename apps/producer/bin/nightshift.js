@@ -1,42 +1,4 @@
 #!/usr/bin/env node
-// Plain JavaScript: runs on any Node, and hands over to one that runs TypeScript sources.
-import { spawn } from 'node:child_process';
-import { createRequire } from 'node:module';
-import { constants } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { launch } from '@nightshift/cli/launch.js';
 
-const main = new URL('../src/main.ts', import.meta.url);
-const [major] = process.versions.node.split('.').map(Number);
-
-if (major >= 24) await import(main.href);
-else handOver(pinnedNode(), [fileURLToPath(main), ...process.argv.slice(2)]);
-
-/** The binary of the `node` package, which `npm ci` installs beside this one. */
-function pinnedNode() {
-  try {
-    return join(dirname(createRequire(import.meta.url).resolve('node/package.json')), 'bin', 'node');
-  } catch {
-    process.stderr.write(
-      `error[usage]: this is Node ${process.versions.node}, and the pinned Node 24 is not installed\n` +
-        'next: run npm ci in the checkout, or use Node 24 or later\n',
-    );
-    process.exit(4);
-  }
-}
-
-/** Runs the command in place of this process: same streams, signals passed on, same end. */
-function handOver(command, args) {
-  const child = spawn(command, args, { stdio: 'inherit' });
-  const forward = (signal) => child.kill(signal);
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
-  for (const signal of signals) process.on(signal, forward);
-  child.on('error', (error) => {
-    process.stderr.write(`error[internal]: cannot start ${command}: ${error.message}\nnext: run npm ci again\n`);
-    process.exit(1);
-  });
-  child.on('exit', (code, signal) => {
-    process.exitCode = code ?? 128 + constants.signals[signal];
-    for (const name of signals) process.off(name, forward);
-  });
-}
+await launch(new URL('../src/main.ts', import.meta.url));

@@ -6,7 +6,10 @@ import { doctorCommand } from './commands/doctor.ts';
 import { embedCommand } from './commands/embed.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { modelConvertCommand, modelListCommand } from './commands/model.ts';
+import { retryCommand } from './commands/retry.ts';
 import { searchCommand } from './commands/search.ts';
+import { statusCommand } from './commands/status.ts';
+import { submitCommand } from './commands/submit.ts';
 import { verifyCommand } from './commands/verify.ts';
 
 const manifest = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
@@ -18,10 +21,14 @@ await runProgram({
   examples: [
     'nightshift demo                                          # everything once, on slides it makes itself',
     'nightshift embed slides/ --model models/midnight --out out',
+    'nightshift submit s3://bucket/slides/ --model models/midnight --out s3://bucket/out --redis redis://queue',
     'nightshift search out --tile slide-1:4480,2240 --contact-sheet hits.jpg',
   ],
   commands: [
     embedCommand,
+    submitCommand,
+    statusCommand,
+    retryCommand,
     searchCommand,
     verifyCommand,
     inspectCommand,

@@ -64,6 +64,11 @@ export const SHARED = {
     placeholder: 'URI',
     defaultText: 'lancedb in <out>/store',
   }),
+  redis: text({
+    about: 'the queue: redis://, rediss://, redis+sentinel://, redis+cluster://',
+    placeholder: 'URL',
+    defaultText: 'REDIS_URL',
+  }),
   run: text({ about: 'which run of the record, where there are several', placeholder: 'ID' }),
   out: needed({ about: 'directory of the record; made when it is not there', placeholder: 'DIR' }),
   threads: integer({

@@ -2,9 +2,9 @@ import { rm, stat } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import type { Terminal } from '@nightshift/cli';
 import { command, duration, quoted, table, text } from '@nightshift/cli';
-import { convertModel, search, verify, writeRandomDinov2 } from '@nightshift/core';
+import { convertModel, embed, search, verify, writeRandomDinov2 } from '@nightshift/core';
 import { DEMO_SLIDES, makeDemoSlide } from '../demo/slide.ts';
-import { embedWithProgress, summary } from './embed.ts';
+import { summary, withProgress } from './run-report.ts';
 import { describe } from './verify.ts';
 
 const MODEL = 'demo-random-dinov2';
@@ -31,30 +31,27 @@ export const demoCommand = command({
     const model = await makeModel(join(out, 'models'), terminal);
     signal.throwIfAborted();
 
-    const report = await embedWithProgress(
-      {
-        sources: [join(out, 'slides')],
-        model,
-        modelDirs: [],
-        out: record,
-        tilePx: null,
-        mpp: null,
-        overlapPx: 0,
-        embedding: null,
-        tissue: { method: 'auto', min: 0.4 },
-        filter: 'none',
-        slideMpp: null,
-        limit: null,
-        shardTiles: 256,
-        batch: null,
-        threads: null,
-        decodeThreads: null,
-        device: 'cpu',
-        store: null,
-      },
-      terminal,
-      signal,
-    );
+    const options = {
+      sources: [join(out, 'slides')],
+      model,
+      modelDirs: [],
+      out: record,
+      tilePx: null,
+      mpp: null,
+      overlapPx: 0,
+      embedding: null,
+      tissue: { method: 'auto', min: 0.4 },
+      filter: 'none',
+      slideMpp: null,
+      limit: null,
+      shardTiles: 256,
+      batch: null,
+      threads: null,
+      decodeThreads: null,
+      device: 'cpu',
+      store: null,
+    } as const;
+    const report = await withProgress(terminal, signal, (hooks) => embed(options, hooks));
     for (const line of summary(report, terminal.paint)) terminal.say(line);
     if (report.state === 'interrupted') {
       const again = `nightshift demo --out ${quoted(out)}`;

@@ -1,4 +1,5 @@
-import { choice, integer, number } from '@nightshift/cli';
+import { choice, integer, modelDirs, needed, number, SHARED, type Values } from '@nightshift/cli';
+import type { SealOptions } from '@nightshift/core';
 
 const PX = { unit: 'px', min: 16, max: 4096 } as const;
 const MPP = { unit: 'um/px', min: 0.05, max: 20 } as const;
@@ -17,3 +18,49 @@ export const TILE_FLAGS = {
     defaultText: 'as each slide states',
   }),
 };
+
+/** What `embed` and `submit` have in common: the recipe, the record and the model. */
+export const RUN_FLAGS = {
+  model: needed(SHARED.model),
+  out: SHARED.out,
+  ...TILE_FLAGS,
+  filter: choice({
+    values: ['none', 'hsv'],
+    about: 'hsv: leave out tiles with less than 60 % of H&E-coloured pixels',
+    fallback: 'none',
+  }),
+  embedding: choice({
+    values: ['cls', 'mean', 'cls+mean', 'patch'],
+    about: 'what of the model becomes the vector',
+    fallback: null,
+    defaultText: "the model's",
+  }),
+  limit: integer({
+    unit: 'tiles',
+    min: 1,
+    max: Number.MAX_SAFE_INTEGER,
+    about: 'at most so many tiles a slide, spread evenly',
+    fallback: null,
+    defaultText: 'all',
+  }),
+  models: SHARED.models,
+  store: SHARED.store,
+  shardTiles: integer({ unit: 'tiles', min: 16, max: 65_536, about: 'tiles committed at once', fallback: 1024 }),
+};
+
+export const runOptions = (sources: readonly string[], flags: Values<typeof RUN_FLAGS>): SealOptions => ({
+  sources,
+  model: flags.model,
+  modelDirs: modelDirs(flags.models),
+  out: flags.out,
+  tilePx: flags.tile,
+  mpp: flags.mpp,
+  overlapPx: flags.overlap,
+  embedding: flags.embedding,
+  tissue: { method: flags.tissue, min: flags.minTissue },
+  filter: flags.filter,
+  slideMpp: flags.slideMpp,
+  limit: flags.limit,
+  shardTiles: flags.shardTiles,
+  store: flags.store,
+});

@@ -92,7 +92,7 @@ export async function embed(options: EmbedOptions, hooks: RunHooks): Promise<Run
       model: recipe.model.name,
       out: options.out,
       slides,
-      interrupted: signal.aborted,
+      unfinished: signal.aborted ? 'interrupted' : null,
       totals: meter.totals,
       seconds: (performance.now() - started) / 1000,
       deviceBusy,

@@ -1,6 +1,7 @@
 import type { ProgressMeter } from '../pipeline/meter.ts';
 import type { RunReport, SlideFailure } from '../pipeline/progress.ts';
-import type { SlideRef } from '../plan/plan.ts';
+import { shardsOf } from '../plan/grid.ts';
+import type { Plan, SlideRef } from '../plan/plan.ts';
 import type { Record } from '../record/record.ts';
 import type { TileFailure } from '../record/tile-file.ts';
 
@@ -12,7 +13,8 @@ export async function reportOf(run: {
   readonly model: string;
   readonly out: string;
   readonly slides: readonly SlideRef[];
-  readonly interrupted: boolean;
+  /** What it is called while slides are unfinished. */
+  readonly unfinished: 'interrupted' | 'submitted' | null;
   readonly totals: ProgressMeter['totals'];
   readonly seconds: number;
   readonly deviceBusy: number | null;
@@ -40,7 +42,10 @@ export async function reportOf(run: {
       tiles.failed += failed.length;
       tiles.embedded += plan.counts.planned - failed.length;
       failures.push(...byCode(slide, failed));
-    } else if (ledger?.slide) {
+      continue;
+    }
+    if (plan) tiles.embedded += await tilesInShards(record, plan);
+    if (ledger?.slide) {
       slides.failed += 1;
       failures.push({
         slide: slide.key,
@@ -59,7 +64,7 @@ export async function reportOf(run: {
     model: run.model,
     out: run.out,
     overlays: `${run.out}/${recipeId}/qc`,
-    state: run.interrupted && slides.done + slides.failed < slides.total ? 'interrupted' : 'done',
+    state: run.unfinished && slides.done + slides.failed < slides.total ? run.unfinished : 'done',
     slides,
     tiles,
     failures,
@@ -69,6 +74,12 @@ export async function reportOf(run: {
     deviceBusy: run.deviceBusy,
     bytesRead: run.totals.bytesRead,
   };
+}
+
+/** Tiles of the shards that are in, of a slide that is not done. */
+async function tilesInShards(record: Record, plan: Plan): Promise<number> {
+  const present = new Set((await record.listShards(plan.recipe, plan.slide.key)).map(({ index }) => index));
+  return shardsOf(plan).reduce((sum, { index, from, to }) => sum + (present.has(index) ? to - from : 0), 0);
 }
 
 /** One line for each reason: thousands of tiles of one torn file are one failure to a person. */

@@ -1,4 +1,4 @@
-import { NightshiftError } from '../errors.ts';
+import { fromErrorRecord, NightshiftError } from '../errors.ts';
 import type { Encoder } from '../model/encoder.ts';
 import { levelPositions } from '../plan/grid.ts';
 import type { Plan } from '../plan/plan.ts';
@@ -71,8 +71,14 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
   /**
    * Publishes a shard whose vectors are all there, and tells `index` when it was the slide's last one. The only shard of a slide is
    * published as the slide file at once.
+   * @returns rows published
    */
-  async function commit(lease: Lease, { record, recipe, recipeId }: Run, plan: Plan, vectors: ShardVectors) {
+  async function commit(
+    lease: Lease,
+    { record, recipe, recipeId }: Run,
+    plan: Plan,
+    vectors: ShardVectors,
+  ): Promise<number> {
     const shard = lease.job.shard!;
     const { ok, vectors: values } = vectors.rows();
     const at = (axis: readonly number[]) => Int32Array.from(ok, (i) => axis[shard.from + i]);
@@ -93,7 +99,7 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
     meter.stage('write', (performance.now() - started) / 1000);
     if (last) await queue.add('index', [indexJob(lease.job)]);
     await lease.done();
-    meter.shardDone(plan.slide, shard, rows.x.length);
+    return rows.x.length;
   }
 
   async function run(outer: AbortSignal): Promise<void> {
@@ -113,6 +119,7 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
     /** Reads one shard; its commit goes on by itself. */
     async function start(lease: Lease): Promise<void> {
       const { shard, slide } = lease.job;
+      if (lease.exhausted) return giveUp(lease, fromErrorRecord(lease.exhausted));
       if (!shard) return giveUp(lease, new NightshiftError('internal', `job ${lease.job.id} names no shard`));
       const opened = await work.runOf(lease.job).catch((error) => giveUp(lease, error));
       if (!opened) return;
@@ -128,7 +135,10 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
         const vectors = await read(lease, opened, plan, AbortSignal.any([signal, lease.signal]));
         const committed = vectors.complete
           .then(() => commit(lease, opened, plan, vectors))
-          .catch((error) => giveUp(lease, error))
+          .then(
+            (rows) => meter.shardDone(slide, shard, rows),
+            (error) => giveUp(lease, error),
+          )
           .finally(() => {
             release();
             commits.delete(committed);

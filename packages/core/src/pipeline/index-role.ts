@@ -1,4 +1,4 @@
-import { NightshiftError } from '../errors.ts';
+import { fromErrorRecord, NightshiftError } from '../errors.ts';
 import type { SlideRef } from '../plan/plan.ts';
 import { indexSlide } from '../store/index-slides.ts';
 import type { Run, Workplace } from './context.ts';
@@ -14,6 +14,7 @@ export async function runIndexRole(work: Workplace, signal: AbortSignal): Promis
   for (let lease = await queue.take('index', signal); lease; lease = await queue.take('index', signal)) {
     const started = performance.now();
     try {
+      if (lease.exhausted) throw fromErrorRecord(lease.exhausted);
       await publish(work, await work.runOf(lease.job), lease.job.slide);
       await lease.done();
       work.meter.stage('index', (performance.now() - started) / 1000);

@@ -1,4 +1,5 @@
 import { setTimeout } from 'node:timers/promises';
+import { fromErrorRecord } from '../errors.ts';
 import { tissueOverlay } from '../picture/overlay.ts';
 import { applyFilter, levelPositions, shardsOf } from '../plan/grid.ts';
 import { keepsTile } from '../plan/hsv.ts';
@@ -30,6 +31,7 @@ export async function runPlanRole(work: Workplace, signal: AbortSignal): Promise
   };
   for (let lease = await next(); lease; lease = await next()) {
     try {
+      if (lease.exhausted) throw fromErrorRecord(lease.exhausted);
       const run = await work.runOf(lease.job);
       await planSlide(work, run, lease.job, AbortSignal.any([signal, lease.signal]));
       await lease.done();

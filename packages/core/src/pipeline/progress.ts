@@ -38,7 +38,8 @@ export interface RunReport {
   readonly recipe: string;
   readonly model: string;
   readonly out: string;
-  readonly state: 'done' | 'interrupted';
+  /** `submitted`: the jobs are queued, and nobody waited. */
+  readonly state: 'done' | 'interrupted' | 'submitted';
   readonly slides: {
     readonly total: number;
     readonly done: number;

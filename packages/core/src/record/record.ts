@@ -6,6 +6,7 @@ import type { TileRows } from './arrow.ts';
 import type { Blobs } from './blobs.ts';
 import { decodeText, encodeJson, keys, LAYOUT } from './layout.ts';
 import { type EmbeddedTiles, joinedFile, tileFile } from './publish.ts';
+import { shardsToKeep } from './reopen.ts';
 import { parse, parseRun, parseSlideRef, type RunFile } from './run.ts';
 import { openTileFile, type TileFailure, type TileFile } from './tile-file.ts';
 
@@ -67,6 +68,13 @@ export interface Record {
   listSlides(recipe: string): AsyncGenerator<string>;
   /** Close it after use. */
   readSlide(recipe: string, slide: string): Promise<TileFile | null>;
+
+  /**
+   * Takes a slide file back whose ledger holds failures of the wanted kind, so that they are tried again: shards without one are put
+   * back as they are, the slide file and its ledger go. Killed half way it has done nothing yet that counts, or all of it.
+   * @returns how many such failures there were
+   */
+  reopenSlide(recipe: Recipe, plan: Plan, again: (failure: TileFailure) => boolean): Promise<number>;
 
   putFailures(recipe: string, slide: SlideRef, failures: SlideFailures): Promise<void>;
   getFailures(recipe: string, slide: string): Promise<SlideFailures | null>;
@@ -253,6 +261,24 @@ function recordOver(blobs: Blobs): Record {
     },
 
     readSlide: (recipe, slide) => openTileFile(blobs, keys.slide(recipe, slide)),
+
+    async reopenSlide(recipe, plan, again) {
+      const slide = plan.slide.key;
+      const file = await openTileFile(blobs, keys.slide(plan.recipe, slide));
+      if (!file) return 0;
+      try {
+        const count = file.info.failures.filter(again).length;
+        if (count === 0) return 0;
+        for await (const { shard, rows, failures } of shardsToKeep(file, plan, again)) {
+          await record.putShard(recipe, plan, shard, rows, failures);
+        }
+        await blobs.delete(keys.slide(plan.recipe, slide));
+        await blobs.delete(keys.failures(plan.recipe, slide));
+        return count;
+      } finally {
+        await file.close();
+      }
+    },
 
     putFailures: (recipe, slide, failures) => putFailures(recipe, slide.key, failures),
 

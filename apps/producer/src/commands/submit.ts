@@ -1,0 +1,141 @@
+import { basename } from 'node:path';
+import {
+  byteSize,
+  command,
+  count,
+  counted,
+  integer,
+  type Outcome,
+  quoted,
+  SHARED,
+  type Terminal,
+  toggle,
+} from '@nightshift/cli';
+import {
+  createMetrics,
+  type DryRunReport,
+  dryRun,
+  NightshiftError,
+  startHttp,
+  submit,
+  versions,
+} from '@nightshift/core';
+import { RUN_FLAGS, runOptions } from './recipe-flags.ts';
+import { reportOutcome, withProgress } from './run-report.ts';
+
+export const submitCommand = command({
+  name: 'submit',
+  about: 'Queue slides for workers to embed, plan them, and wait until all are done.',
+  args: { usage: '<source...>', min: 1, max: Number.POSITIVE_INFINITY },
+  examples: [
+    [
+      'nightshift submit s3://bucket/slides/ --model models/midnight --out s3://bucket/out --redis redis://queue',
+      'a bucket',
+    ],
+    [
+      "nightshift submit 's3://bucket/**/*.svs' --model models/midnight --out s3://bucket/out --dry-run",
+      'what it would do',
+    ],
+    ['nightshift submit cohort.csv --model models/midnight --out s3://bucket/out --detach', 'add the jobs and leave'],
+  ],
+  details: [
+    'The same command again goes on where anything stopped: a worker, the queue, this command. Two at once are one run.\n' +
+      'The model directory is read for model.json only; the weights lie with the workers.',
+  ],
+  flags: {
+    ...RUN_FLAGS,
+    redis: SHARED.redis,
+    detach: toggle({ about: 'add the jobs and leave; workers of the role plan do the rest' }),
+    dryRun: toggle({ about: 'say what would be done, and do nothing' }),
+    priority: integer({ unit: '', min: 1, max: 1000, about: 'lower goes first', fallback: 100 }),
+    decodeThreads: integer({
+      unit: 'threads',
+      min: 1,
+      max: 1024,
+      about: 'threads that decode for planning',
+      fallback: null,
+      defaultText: 'by the number of cores',
+    }),
+    port: integer({
+      unit: '',
+      min: 0,
+      max: 65_535,
+      about: 'port of /metrics, with the queue and the run',
+      fallback: null,
+      defaultText: 'none',
+    }),
+  },
+  async run({ args, flags, terminal, signal }): Promise<Outcome> {
+    const options = runOptions(args, flags);
+    if (flags.dryRun) {
+      const report = await dryRun(options, {
+        signal,
+        onNotice: (message) => terminal.say(message),
+        onSlide: (done, total) => terminal.status(`${count(done)} of ${counted(total, 'slide')} looked at`),
+      });
+      terminal.status(null);
+      return dryOutcome(report, args, terminal);
+    }
+    const redis = redisUrl(flags.redis);
+    const metrics = flags.port === null ? null : createMetrics({ version: versions().nightshift, roles: ['producer'] });
+    const http =
+      metrics === null
+        ? null
+        : await startHttp({
+            port: flags.port!,
+            metrics,
+            alive: () => true,
+            ready: () => ({ ready: true, reasons: [] }),
+          });
+    if (http) terminal.say(`metrics at http://${http.host}:${http.port}/metrics`);
+    try {
+      const { detach, priority, decodeThreads } = flags;
+      const report = await withProgress(terminal, signal, (hooks) =>
+        submit({ ...options, redis, detach, priority, decodeThreads }, { ...hooks, ...(metrics && { metrics }) }),
+      );
+      if (report.state !== 'submitted') return reportOutcome(report, flags.store !== 'none', terminal);
+      return {
+        exit: 0,
+        data: [],
+        piped: [report.out],
+        notes: [
+          `${terminal.paint('green', '✓')} ${counted(report.slides.total, 'slide')} submitted as run ${report.run}`,
+        ],
+        next: [`nightshift status ${quoted(report.out)} --watch`],
+        json: report,
+      };
+    } finally {
+      await http?.close();
+      metrics?.close();
+    }
+  },
+});
+
+function dryOutcome(report: DryRunReport, args: readonly string[], { paint }: Terminal): Outcome {
+  const { slides, sampled, tiles, shards, bytesToRead, bytesTotal, refused } = report;
+  const about = sampled < slides.accepted ? `about ` : '';
+  const share =
+    bytesTotal > 0 ? ` (${((100 * bytesToRead) / bytesTotal).toFixed(1)} % of ${byteSize(bytesTotal)})` : '';
+  const based = sampled < slides.accepted ? `, judged by the tissue of ${counted(sampled, 'slide')}` : '';
+  return {
+    exit: refused.length > 0 ? 3 : 0,
+    data: [
+      `${counted(slides.accepted, 'slide')} of ${count(slides.total)}; ${about}${counted(tiles, 'tile')} in ${counted(shards, 'shard')}${based}`,
+      `${about}${byteSize(bytesToRead)} to read${share}`,
+    ],
+    notes: refused.flatMap(({ uri, error }) => [
+      `${paint('red', `refused[${error.code}]`)}: ${error.message.includes(basename(uri)) ? '' : `${basename(uri)}: `}${error.message}`,
+      `  ${paint('cyan', 'next')}: ${error.next}`,
+    ]),
+    next: [`nightshift submit ${args.map(quoted).join(' ')} ... without --dry-run`],
+    json: report,
+  };
+}
+
+function redisUrl(given: string | null): string {
+  const url = given ?? process.env.REDIS_URL ?? null;
+  if (url !== null) return url;
+  throw new NightshiftError('usage', '--redis is missing', {
+    next: 'Give --redis redis://host:6379, or set REDIS_URL.',
+  });
+}

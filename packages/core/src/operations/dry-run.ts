@@ -1,0 +1,133 @@
+import { availableParallelism } from 'node:os';
+import { composeSource } from '../compose.ts';
+import { type ErrorRecord, isNightshiftError, toErrorRecord } from '../errors.ts';
+import { findModel } from '../model/find.ts';
+import { slideCache } from '../pipeline/slide-cache.ts';
+import { levelPositions, shardsOf } from '../plan/grid.ts';
+import { makePlan } from '../plan/make-plan.ts';
+import type { Plan, Recipe, SlideRef } from '../plan/plan.ts';
+import { recipeId } from '../plan/recipe.ts';
+import { createDecodePool } from '../slide/decode-pool.ts';
+import { resolveMpp } from '../slide/mpp.ts';
+import { readOverview } from '../slide/overview.ts';
+import type { Slide } from '../slide/slide.ts';
+import { listDataset } from './dataset.ts';
+import { recipeOf } from './recipe-options.ts';
+import type { SealOptions } from './seal-run.ts';
+
+export interface DryRunReport {
+  readonly version: 1;
+  readonly recipe: string;
+  readonly model: string;
+  readonly slides: { readonly total: number; readonly accepted: number; readonly refused: number };
+  /** Slides whose tissue was looked for; the figures below are theirs, scaled to all that are accepted. */
+  readonly sampled: number;
+  readonly tiles: number;
+  readonly shards: number;
+  /** Compressed bytes that embedding reads, and all that the accepted slides hold. */
+  readonly bytesToRead: number;
+  readonly bytesTotal: number;
+  readonly refused: readonly { readonly uri: string; readonly error: ErrorRecord }[];
+}
+
+/** Slides whose tissue is looked for at most, spread evenly: reading thousands of overviews would take longer than a person waits. */
+const MOST_SAMPLED = 64;
+
+/**
+ * What a run would do: which slides it would refuse and why, how many tiles it would cut, what it would read. Opens the header of
+ * every slide; writes nothing.
+ */
+export async function dryRun(
+  options: SealOptions,
+  hooks: {
+    readonly signal: AbortSignal;
+    readonly onNotice: (message: string) => void;
+    readonly onSlide?: (done: number, total: number) => void;
+  },
+): Promise<DryRunReport> {
+  const { signal } = hooks;
+  const model = await findModel(options.model, options.modelDirs);
+  const recipe = recipeOf(options, model.info);
+  const slides = await listDataset(options.sources, { signal, onWarning: hooks.onNotice });
+  const pool = createDecodePool({ threads: Math.max(1, availableParallelism() - 1) });
+  const cache = slideCache(composeSource);
+  const every = Math.max(1, slides.length / MOST_SAMPLED);
+  const refused: { uri: string; error: ErrorRecord }[] = [];
+  const sample = { slides: 0, tiles: 0, shards: 0, bytes: 0 };
+  let bytesTotal = 0;
+
+  async function look(ref: SlideRef, sampled: boolean): Promise<void> {
+    const { slide, giveBack } = await cache.borrow(ref);
+    try {
+      const mpp = resolveMpp(slide, ref.mpp ?? recipe.slideMpp);
+      const overview = sampled ? await readOverview(slide, { maxPixels: 1_000_000 }, pool, signal) : null;
+      const tissue: Recipe['tissue'] = overview ? recipe.tissue : { method: 'none', min: 0 };
+      const plan = makePlan({
+        slide,
+        ref,
+        mpp,
+        overview,
+        recipe: { ...recipe, tissue },
+        recipeId: recipeId(recipe),
+        shardTiles: options.shardTiles,
+      });
+      bytesTotal += slide.source.size;
+      if (!overview) return;
+      sample.slides += 1;
+      sample.tiles += plan.x.length;
+      sample.shards += shardsOf(plan).length;
+      sample.bytes += await bytesUnder(slide, plan);
+    } finally {
+      giveBack();
+    }
+  }
+
+  try {
+    for (const [i, ref] of slides.entries()) {
+      signal.throwIfAborted();
+      const sampled = Math.floor(i / every) !== Math.floor((i - 1) / every);
+      try {
+        await look(ref, sampled);
+      } catch (error) {
+        if (!isNightshiftError(error) || error.scope !== 'slide') throw error;
+        refused.push({ uri: ref.uri, error: toErrorRecord(error) });
+      }
+      hooks.onSlide?.(i + 1, slides.length);
+    }
+  } finally {
+    await Promise.all([pool.close(), cache.close()]);
+  }
+  const accepted = slides.length - refused.length;
+  const scale = sample.slides > 0 ? accepted / sample.slides : 0;
+  return {
+    version: 1,
+    recipe: recipeId(recipe),
+    model: recipe.model.name,
+    slides: { total: slides.length, accepted, refused: refused.length },
+    sampled: sample.slides,
+    tiles: Math.round(sample.tiles * scale),
+    shards: Math.round(sample.shards * scale),
+    bytesToRead: Math.round(sample.bytes * scale),
+    bytesTotal,
+    refused,
+  };
+}
+
+/** Compressed bytes of the blocks under a plan's tiles, each once. */
+async function bytesUnder(slide: Slide, plan: Plan): Promise<number> {
+  const { level, readPx } = plan.geometry;
+  const { blockWidth, blockHeight, columns } = slide.levels[level]!;
+  const { x, y } = levelPositions(plan);
+  const blocks = new Set<number>();
+  for (let i = 0; i < x.length; i++) {
+    for (let row = Math.floor(y[i] / blockHeight); row * blockHeight < y[i] + readPx; row++) {
+      for (let column = Math.floor(x[i] / blockWidth); column * blockWidth < x[i] + readPx; column++) {
+        blocks.add(row * columns + column);
+      }
+    }
+  }
+  const index = await slide.blocks(level);
+  let bytes = 0;
+  for (const block of blocks) bytes += index.range(block % columns, Math.floor(block / columns))?.length ?? 0;
+  return bytes;
+}
