@@ -67,6 +67,22 @@ export function blobsContract(name: string, open: () => Promise<BlobsUnderTest>)
       expect([await read(blobs, 'empty'), await read(blobs, 'parts')]).toEqual(['', 'one two']);
     });
 
+    it('takes a long body from several writers at once, and keeps one of them whole', async () => {
+      const MiB = 1 << 20;
+      async function* long(writer: number) {
+        for (let i = 0; i < 20; i++) yield new Uint8Array(MiB).fill(writer * 20 + i);
+      }
+      const results = await Promise.all([0, 1, 2, 3].map((writer) => blobs.putIfAbsent('long', long(writer))));
+      expect(results.filter((result) => result === 'written')).toHaveLength(1);
+      const winner = results.indexOf('written');
+      const found = (await blobs.get('long'))!;
+      expect(found.length).toBe(20 * MiB);
+      for (let i = 0; i < 20; i++)
+        expect([found[i * MiB], found[(i + 1) * MiB - 1]]).toEqual([winner * 20 + i, winner * 20 + i]);
+      expect(await listed(blobs, '')).toEqual(['long']);
+      expect(await blobs.putIfAbsent('long', long(0))).toBe('exists');
+    });
+
     it('keeps the first of two writers and tells the second', async () => {
       expect(await blobs.putIfAbsent('once', text('first'))).toBe('written');
       expect(await blobs.putIfAbsent('once', chunks('second'))).toBe('exists');

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 
 export type FaultOperation = 'head' | 'get' | 'put' | 'delete' | 'list' | 'multipart';
 
@@ -47,11 +48,15 @@ export interface SeenRequest {
   status: number;
   /** Bytes of body that were sent. */
   bytes: number;
+  /** Bytes of body that came. */
+  received: number;
 }
 
 export interface FaultS3 {
   readonly endpoint: string;
   readonly objects: Map<string, StoredObject>;
+  /** Multipart uploads that are neither complete nor aborted, by id. */
+  readonly uploads: Map<string, OpenUpload>;
   readonly requests: SeenRequest[];
   /** Adds a rule; the first that fits a request decides. */
   fault(rule: FaultRule): void;
@@ -69,6 +74,12 @@ export interface FaultS3 {
   close(): Promise<void>;
 }
 
+export interface OpenUpload {
+  readonly key: string;
+  begun: Date;
+  readonly parts: Map<number, Uint8Array>;
+}
+
 export interface StoredObject {
   readonly body: Uint8Array;
   readonly etag: string;
@@ -82,7 +93,7 @@ const PAGE = 1000;
  */
 export async function startFaultS3(): Promise<FaultS3> {
   const objects = new Map<string, StoredObject>();
-  const uploads = new Map<string, { key: string; begun: Date; parts: Map<number, Uint8Array> }>();
+  const uploads = new Map<string, OpenUpload>();
   let requests: SeenRequest[] = [];
   let rules: { rule: FaultRule; seen: number; hit: number }[] = [];
   const waiting = new Set<() => void>();
@@ -121,18 +132,21 @@ export async function startFaultS3(): Promise<FaultS3> {
     const operation = operationOf(request.method!, key, query);
     const seen: SeenRequest = {
       ...{ operation, key: operation === 'list' ? (query.get('prefix') ?? '') : key },
-      ...{ range: request.headers.range ?? null, headers: request.headers, status: 0, bytes: 0 },
+      ...{ range: request.headers.range ?? null, headers: request.headers, status: 0, bytes: 0, received: 0 },
     };
     requests.push(seen);
     for (const check of waiting) check();
     const chunks: Buffer[] = [];
-    for await (const chunk of request) chunks.push(chunk as Buffer);
+    for await (const chunk of request) {
+      chunks.push(chunk as Buffer);
+      seen.received += chunk.length;
+    }
     const body = new Uint8Array(Buffer.concat(chunks));
 
     const fault = faultFor(operation, seen.key);
     if (fault === 'reset') return request.socket.destroy();
     if (fault !== null && typeof fault === 'object') {
-      if ('delayMs' in fault) await new Promise((resolve) => setTimeout(resolve, fault.delayMs));
+      if ('delayMs' in fault) await pause(fault.delayMs, undefined, { ref: false });
       if ('replace' in fault) store(key, fault.replace);
       if ('status' in fault) return answer(failure(fault.status, fault.code ?? '', fault.headers));
     }
@@ -188,6 +202,7 @@ export async function startFaultS3(): Promise<FaultS3> {
       }
       uploads.delete(upload);
       if (method === 'DELETE') return { status: 204, headers: {}, content: NONE };
+      // Whatever If-None-Match says: as Ceph's radosgw 16.
       const parts = [...found.parts].sort(([a], [b]) => a - b).map(([, part]) => part);
       return xml('CompleteMultipartUploadResult', `<ETag>${escaped(store(key, Buffer.concat(parts)).etag)}</ETag>`);
     }
@@ -242,6 +257,7 @@ export async function startFaultS3(): Promise<FaultS3> {
   const faults: FaultS3 = {
     endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     objects,
+    uploads,
     conditional: true,
     get requests() {
       return requests;

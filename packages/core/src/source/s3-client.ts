@@ -136,17 +136,25 @@ export function connectS3(config: S3Config, options: S3Options = {}): S3 {
     get(at, signal) {
       let sink: Sink | null = null;
       let etag = '';
-      return call({ operation: 'get', at, signal, answers: { 404: null } }, async () => {
-        // What a broken answer brought is kept: the next one goes on from there, if it is still the same object.
-        const rest = sink !== null && sink.done > 0 ? { Range: `bytes=${sink.done}-`, IfMatch: etag } : {};
-        const answer = await getObject(at, rest, signal).catch((error) => {
-          if (![412, 416].includes(classify(error).status)) throw error;
+      // An empty object has no byte to ask for.
+      const answers = { 404: null, 416: new Uint8Array(0) };
+      return call<Uint8Array, Uint8Array | null>({ operation: 'get', at, signal, answers }, async () => {
+        // As a range, so that the answer says the whole length apart from its own. What a broken answer brought is kept: the next
+        // one goes on from there, if it is still the same object.
+        const range = { Range: `bytes=${sink?.done ?? 0}-`, ...(sink && { IfMatch: etag }) };
+        const answer = await getObject(at, range, signal).catch((error) => {
+          if (sink === null || ![412, 416].includes(classify(error).status)) throw error;
           sink = null;
           throw transportError('conflict', 'it was replaced while it was read');
         });
-        if (sink === null || answer.$metadata.httpStatusCode !== 206) {
-          sink = { target: new Uint8Array(answer.ContentLength ?? 0), done: 0 };
+        const [, start, total] = /^bytes (\d+)-\d+\/(\d+)$/.exec(answer.ContentRange ?? '') ?? [];
+        if (start === undefined || sink === null) {
+          sink = { target: new Uint8Array(Number(total ?? answer.ContentLength ?? 0)), done: 0 };
           etag = answer.ETag ?? '';
+        }
+        if (start !== undefined && Number(start) !== sink.done) {
+          discard(answer);
+          throw transportError('wrong-range', `asked for ${range.Range}, got ${answer.ContentRange}`);
         }
         await drain(answer.Body as Readable, sink, 0, signal);
         return sink.target;
