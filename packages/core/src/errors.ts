@@ -63,8 +63,12 @@ export const ERROR_CODES = {
   'model-invalid': config('Convert the model again with `nightshift model convert`.'),
   'model-digest': config('The model files changed after they were converted: convert the model again.'),
   'model-mismatch': config('Use the model that the record was made with, or another --out.'),
-  'weights-not-found': config('Give a .safetensors file, or a directory that holds model.safetensors.'),
+  'weights-not-found': config('Give the file of the weights, or a directory that holds model.safetensors.'),
   'weights-invalid': config('Download the weights again and compare their sha256 with the publisher’s.'),
+  'weights-refused': config(
+    'Ask their maker for safetensors. If you trust them: load them with PyTorch and save the state dict as safetensors.',
+  ),
+  'weights-digest': config('Download the weights again, or convert without --id if they are others on purpose.'),
   'weights-unsupported': config(
     'This architecture or tensor layout is not known: see `nightshift model convert --help`.',
   ),
@@ -95,6 +99,17 @@ export const ERROR_CODES = {
     'The inference process died repeatedly: lower --batch, check the memory, then run the same command.',
   ),
   'encoder-out-of-memory': stopped('Lower --batch.'),
+  'model-not-public': config(
+    'Convert it from the files that you hold: `nightshift model convert <file> --id <id> --to <dir>`.',
+  ),
+  'hub-access': config('Ask for access on the page of the model, then give a token of that account (HF_TOKEN).'),
+  'hub-token': config('Make a token that may read at https://huggingface.co/settings/tokens and set HF_TOKEN.'),
+  'hub-not-found': config('Check the endpoint (--endpoint, HF_ENDPOINT): the repository or file is not there.'),
+  'hub-unreachable': down(
+    'Check the network; behind a proxy set HTTPS_PROXY and NODE_USE_ENV_PROXY=1. The same command goes on later.',
+  ),
+  'download-incomplete': down('The same command goes on where the download stopped.'),
+  'download-digest': down('The damaged file was removed: the same command downloads it again.'),
   'port-unavailable': config('Choose another --port (0: any free one) or --host.'),
   'device-unavailable': config('Use --device cpu, or install what the device needs (see `nightshift doctor`).'),
   // the queue

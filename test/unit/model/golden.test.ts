@@ -43,7 +43,28 @@ const CASES: readonly Case[] = [
     weights: 'model_f16.safetensors',
     expected: 'expected_f16.safetensors',
   },
+  ...['timm-uni', 'timm-uni2-h', 'timm-h-optimus-0'].map((name) => ({
+    name,
+    family: 'timm',
+    suffix: ' (PyTorch zip)',
+    weights: 'pytorch_model.bin',
+  })),
+  {
+    name: 'timm-prov-gigapath',
+    family: 'timm',
+    suffix: ' (PyTorch zip, bfloat16)',
+    weights: 'pytorch_model_bf16.bin',
+    expected: 'expected_bf16.safetensors',
+  },
+  {
+    name: 'timm-kaiko-b8',
+    family: 'timm',
+    suffix: ' (PyTorch zip, float16)',
+    weights: 'pytorch_model_f16.bin',
+    expected: 'expected_f16.safetensors',
+  },
   { name: 'timm-lunit-s16', family: 'timm' },
+  { name: 'timm-lunit-s16', family: 'timm', suffix: ' (PyTorch before 1.6)', weights: 'model_legacy.pth' },
   { name: 'dinov2-orig', family: 'dinov2', options: { heads: 2 } },
   {
     name: 'dinov2-orig',
@@ -53,13 +74,20 @@ const CASES: readonly Case[] = [
     expected: 'expected_hf_interp.safetensors',
   },
   { name: 'dinov2-orig-train', family: 'dinov2', options: { heads: 2, ...HALF } },
+  {
+    name: 'dinov2-orig-train',
+    family: 'dinov2',
+    suffix: ' (Lightning checkpoint, teacher of two)',
+    weights: 'lightning.ckpt',
+    options: { heads: 2, ...HALF },
+  },
 ];
 
 const temp = tempDir();
 
 describeShared('golden models', () => {
-  it.each(CASES.map((golden) => ({ suffix: '', ...golden })))(
-    '$name$suffix: class token, patch mean, embedding and patch grid are those of the reference',
+  it.each(CASES.map((golden) => ({ ...golden, title: golden.name + (golden.suffix ?? '') })))(
+    '$title: class token, patch mean, embedding and patch grid are those of the reference',
     async (golden) => {
       const dir = shared(`golden/${golden.name}`);
       const meta = JSON.parse(readFileSync(`${dir}/meta.json`, 'utf8'));

@@ -8,7 +8,7 @@ import { type Rgb, readCompanions } from './companions/companions.ts';
 import { buildGraph } from './graph.ts';
 import { recogniseNaming } from './names/naming.ts';
 import { POS_INTERPOLATIONS, type PosInterpolation } from './position.ts';
-import { isDirectory, openWeights } from './read/weights.ts';
+import { isDirectory, openWeights } from './read/open.ts';
 import { checkAgainst, chooseSettings, type Settings, type Sources } from './settings.ts';
 import { findTransformer, type VisionTransformer } from './transformer.ts';
 import { checkTarget, dataBytes, writeFile, writeGraph, writeWhole } from './write.ts';

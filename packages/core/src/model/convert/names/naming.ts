@@ -1,3 +1,4 @@
+import { NightshiftError } from '../../../errors.ts';
 import type { PosInterpolation } from '../position.ts';
 import type { Weights } from '../read/weights.ts';
 import { dinov2 } from './dinov2.ts';
@@ -47,19 +48,60 @@ export type Positioned = 'cls' | 'none' | 'all';
 /** The original DINOv2 comes before timm, which shares most of its names. */
 const NAMINGS: readonly Naming[] = [hfDinov2, hfVit, dinov2, timm];
 
-/** What training frameworks put before the names; tensors without the prefix (a student, a head) are not of the model. */
-const PREFIXES =
-  ' teacher.backbone. teacher. backbone. model. module. state_dict. dinov2. dinov2_with_registers. vit.'.split(' ');
+/** A checkpoint without what comes before the names of its model. */
+export interface Recognised {
+  readonly naming: Naming;
+  readonly weights: Weights;
+  /** What was before the names, e.g. `state_dict.teacher.backbone.`; empty for a plain checkpoint. */
+  readonly prefix: string;
+}
 
-/** The naming scheme of a checkpoint, and the checkpoint without the prefix of its names; or null. */
-export function recogniseNaming(weights: Weights): { naming: Naming; weights: Weights } | null {
-  for (const prefix of PREFIXES) {
-    const names = [...weights.tensors.keys()].filter((name) => name.startsWith(prefix));
-    const bare = names.map((name) => name.slice(prefix.length));
+const MAX_MODELS = 20;
+
+/**
+ * The model of a checkpoint, or null. Training frameworks nest it: tensors of other prefixes (a student, a head, an optimizer) are
+ * not of the model. Where there are several, an average of the weights (teacher, EMA) comes first, then a plain model, and
+ * a student last.
+ *
+ * @throws NightshiftError `weights-unsupported` where none of several comes first
+ */
+export function recogniseNaming(weights: Weights): Recognised | null {
+  const found: Recognised[] = [];
+  for (const prefix of prefixesOf(weights)) {
+    const bare = [...weights.tensors.keys()]
+      .filter((name) => name.startsWith(prefix))
+      .map((name) => name.slice(prefix.length));
     const naming = NAMINGS.find(({ signature }) => signature.every((part) => bare.some((name) => part.test(name))));
-    if (naming) return { naming, weights: prefix ? withoutPrefix(weights, prefix) : weights };
+    if (naming) found.push({ naming, prefix, weights: prefix ? withoutPrefix(weights, prefix) : weights });
   }
-  return null;
+  const best = Math.min(...found.map(({ prefix }) => rank(prefix)));
+  const [first, second] = found.filter(({ prefix }) => rank(prefix) === best);
+  if (first === undefined || second === undefined) return first ?? null;
+  throw new NightshiftError(
+    'weights-unsupported',
+    `${weights.file} holds several models, ${found.map(({ prefix }) => prefix || '(no prefix)').join(' and ')}`,
+    { next: 'Save the one you want as a file of its own.' },
+  );
+}
+
+/** What comes before the patch embedding, which every model has once. */
+function prefixesOf(weights: Weights): readonly string[] {
+  const prefixes = new Set<string>();
+  for (const name of weights.tensors.keys()) {
+    for (const { patch } of NAMINGS) {
+      const before = name.endsWith(`${patch}.weight`) ? name.slice(0, -`${patch}.weight`.length) : null;
+      if (before === '' || before?.endsWith('.')) prefixes.add(before);
+    }
+    if (prefixes.size > MAX_MODELS) {
+      throw new NightshiftError('weights-unsupported', `${weights.file} holds more than ${MAX_MODELS} models`);
+    }
+  }
+  return [...prefixes];
+}
+
+function rank(prefix: string): number {
+  if (/(^|[._])student([._]|$)/.test(prefix)) return 2;
+  return /(^|[._])(teacher|ema)([._]|$)/.test(prefix) ? 0 : 1;
 }
 
 function withoutPrefix(weights: Weights, prefix: string): Weights {
