@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { type ErrorRecord, fromErrorRecord, NightshiftError } from '../errors.ts';
 import type { JpegChoice } from './codec/jpeg.ts';
 import type { Task, TaskKind, TaskResult } from './decode-tasks.ts';
+import { ReadMemory } from './memory.ts';
 
 export interface DecodePoolOptions {
   readonly threads: number;
@@ -17,6 +18,7 @@ export interface DecodePool {
   readonly threads: number;
   /** Threads at work right now. */
   readonly busy: number;
+  readonly memory: ReadMemory;
   /**
    * Runs a task on the next free thread. `transfer` are buffers to hand over instead of copying them. A thread that dies or
    * exceeds the deadline fails its own task only, with `tile-decode-crash`, and is replaced.
@@ -26,19 +28,12 @@ export interface DecodePool {
     task: Task<K>,
     options?: { readonly transfer?: readonly ArrayBuffer[]; readonly signal?: AbortSignal | undefined },
   ): Promise<TaskResult<K>>;
-  /** Shared memory of at least `bytes`, with whatever it held before: fresh pages cost a fifth of decoding a small slide. */
-  borrow(bytes: number): SharedArrayBuffer;
-  /** Only of memory that no task writes to any more. */
-  giveBack(memory: SharedArrayBuffer): void;
   /** Ends the threads. What still runs or waits is rejected. */
   close(): Promise<void>;
 }
 
 /** The same extension as this file: sources run as they are, a build holds JavaScript. */
 const SCRIPT = new URL(`./decode-worker${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url);
-
-/** Sizes of lent memory are powers of two from here, so that it fits the next reader too. */
-const MEMORY_STEP = 1 << 25;
 
 interface Job {
   readonly message: { readonly kind: TaskKind; readonly task: Task<TaskKind> };
@@ -67,7 +62,7 @@ export function createDecodePool(options: DecodePoolOptions): DecodePool {
   const all = new Set<Thread>();
   const idle: Thread[] = [];
   const waiting: Job[] = [];
-  const spare: SharedArrayBuffer[] = [];
+  const memory = new ReadMemory(threads + 2);
   let stopped: NightshiftError | null = null;
 
   function start(): Thread {
@@ -147,12 +142,13 @@ export function createDecodePool(options: DecodePoolOptions): DecodePool {
     }
     all.clear();
     idle.length = 0;
-    spare.length = 0;
+    memory.clear();
     await Promise.all(ended);
   }
 
   return {
     threads,
+    memory,
     get busy() {
       return all.size - idle.length;
     },
@@ -163,14 +159,6 @@ export function createDecodePool(options: DecodePoolOptions): DecodePool {
         waiting.push({ message, transfer, signal, resolve: resolve as Job['resolve'], reject });
         dispatch();
       });
-    },
-    borrow(bytes) {
-      const at = spare.findIndex((memory) => memory.byteLength >= bytes);
-      if (at >= 0) return spare.splice(at, 1)[0]!;
-      return new SharedArrayBuffer(Math.max(MEMORY_STEP, 2 ** Math.ceil(Math.log2(bytes))));
-    },
-    giveBack(memory) {
-      if (stopped === null && spare.length < threads + 2) spare.push(memory);
     },
     close: () => stop(new NightshiftError('internal', 'the decode pool was closed')),
   };

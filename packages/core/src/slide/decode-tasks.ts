@@ -47,7 +47,7 @@ export interface TilesTask {
   readonly y: Int32Array;
   /** The slots under each tile in turn, row by row; -1 for the first one of a tile that cannot be had and stays 0. */
   readonly slots: Int32Array;
-  /** Memory for the pixels, handed over and back again: fresh pages for every chunk cost a tenth of the decoding. */
+  /** Memory for the pixels, handed over and back again: see `ReadMemory`; exactly as long as they are. */
   readonly reuse: ArrayBuffer | null;
 }
 
@@ -149,8 +149,7 @@ function cutTiles(task: TilesTask): TaskResult<'tiles'> {
   const { width, height, resample, fit, x, y, slots } = task;
   const side = fit?.crop ?? resample?.px;
   const bytes = side === undefined ? 3 * width * height : 3 * side * side;
-  const fits = task.reuse?.byteLength === bytes * x.length;
-  const pixels = fits ? new Uint8Array(task.reuse!) : new Uint8Array(bytes * x.length);
+  const pixels = new Uint8Array(task.reuse ?? new ArrayBuffer(bytes * x.length));
   const direct = resample === null && fit === null;
   const cut = direct ? Buffer.from(pixels.buffer) : Buffer.alloc(3 * width * height);
   for (let i = 0, at = 0; i < x.length; i++) {

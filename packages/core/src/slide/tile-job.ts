@@ -25,12 +25,12 @@ export class TileJob {
   readonly #onStats: TileOptions['onStats'];
   readonly #store: BlockStore;
   readonly #cache: BlockCache;
+  readonly #tileBytes: number;
   readonly #chunkTiles: number;
   readonly #chunkBlocks: number;
   readonly #taskBlocks: number;
   /** Last tile that needs a block. */
   readonly #lastUse: Int32Array;
-  readonly #spare: ArrayBuffer[] = [];
   /** A thread was given up: it may still write to the memory. */
   #crashed = false;
   #next = 0;
@@ -68,11 +68,12 @@ export class TileJob {
     if (slots * blockBytes > MOST_STORE_BYTES) {
       throw new NightshiftError('slide-limits', `one tile covers ${underOne} blocks, ${slots * blockBytes} bytes`);
     }
-    this.#store = { memory: pool.borrow(slots * blockBytes), width: blockWidth, height: blockHeight };
+    this.#store = { memory: pool.memory.borrowShared(slots * blockBytes), width: blockWidth, height: blockHeight };
     this.#cache = new BlockCache(slots);
 
     const side = request.fit?.crop ?? request.resample?.px;
     const tileBytes = side === undefined ? 3 * request.width * request.height : 3 * side * side;
+    this.#tileBytes = tileBytes;
     const pixels = request.width * request.height;
     this.#chunkTiles = Math.max(1, Math.min(Math.floor(CHUNK_BYTES / tileBytes), Math.floor(TASK_PIXELS / pixels)));
     this.#taskBlocks = blocksPerTask(slide.levels[level]!);
@@ -112,12 +113,12 @@ export class TileJob {
 
   /** To be called when nothing is in flight. */
   close(): void {
-    if (!this.#crashed) this.#pool.giveBack(this.#store.memory);
+    if (!this.#crashed) this.#pool.memory.giveBackShared(this.#store.memory);
   }
 
   /** Takes back the memory of a chunk that the caller is done with. */
   reuse({ buffer }: Uint8Array): void {
-    if (buffer instanceof ArrayBuffer && buffer.byteLength > 0) this.#spare.push(buffer);
+    if (buffer instanceof ArrayBuffer) this.#pool.memory.giveBackChunk(buffer);
   }
 
   async #decode(missing: readonly CachedBlock[]): Promise<TileStats> {
@@ -162,7 +163,7 @@ export class TileJob {
       x: x.slice(first, first + count),
       y: y.slice(first, first + count),
       slots: Int32Array.from(slots),
-      reuse: this.#spare.pop() ?? null,
+      reuse: this.#pool.memory.borrowChunk(count * this.#tileBytes),
     };
     const { pixels } = await this.#cut(task);
     this.#cache.release(held, (block) => this.#lastUse[block]! < this.#next);
