@@ -1,0 +1,76 @@
+import { existsSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { benchDecode } from './decode.ts';
+import { benchMemory } from './memory.ts';
+import { benchPipeline } from './pipeline.ts';
+
+/**
+ * `npm run bench [decode] [pipeline] [memory] [--write]`: measures, compares each ratio with the stored baseline, and fails when one
+ * is worse by more than the noise of these machines. `--write` stores the new ratios.
+ */
+const BASELINE = join(import.meta.dirname, 'baseline.json');
+/** A ratio may be this much worse than the baseline. */
+const NOISE = 0.15;
+
+interface Figure {
+  readonly name: string;
+  readonly ratio: number;
+  /** +1: more is better; -1: less is. */
+  readonly better: 1 | -1;
+  readonly aim: string;
+  readonly detail: string;
+}
+
+const slides = join(import.meta.dirname, '../../../shared/slides');
+const cmu = join(slides, 'CMU-1-Small-Region.svs');
+const mosaic = join(slides, 'derived/cmu-mosaic-16x12.svs');
+if (!existsSync(cmu)) {
+  console.error('skipped: the benchmarks need the slides of ../shared beside the checkout');
+  process.exit(0);
+}
+
+const benches: Record<string, () => Promise<Figure[]>> = {
+  async decode() {
+    const result = await benchDecode();
+    return (result?.slides ?? []).map(({ slide, ours, openSlide, ratio }) => ({
+      name: `decode ${slide}`,
+      ratio,
+      better: 1 as const,
+      aim: '3.5 or more',
+      detail: `${ours.toFixed(0)} against ${openSlide.toFixed(0)} tiles of 224 per CPU-second (OpenSlide)`,
+    }));
+  },
+  async pipeline() {
+    const { ratio, pipelineTilesPerSecond, encoderTilesPerSecond } = await benchPipeline(mosaic);
+    const detail = `${pipelineTilesPerSecond.toFixed(1)} against ${encoderTilesPerSecond.toFixed(1)} tiles/s (encoder alone)`;
+    return [{ name: 'pipeline efficiency', ratio, better: 1, aim: '0.95 or more', detail }];
+  },
+  async memory() {
+    const { ratio, smallMiB, largeMiB } = await benchMemory(cmu, mosaic);
+    const detail = `${largeMiB.toFixed(0)} against ${smallMiB.toFixed(0)} MiB (the 2,220 px slide)`;
+    return [{ name: 'peak memory, 34,560 px mosaic', ratio, better: -1, aim: 'flat', detail }];
+  },
+};
+
+const asked = process.argv.slice(2).filter((word) => !word.startsWith('--'));
+const unknown = asked.find((name) => !(name in benches));
+if (unknown) {
+  console.error(`no benchmark ${unknown}; there are ${Object.keys(benches).join(', ')}`);
+  process.exit(2);
+}
+const baseline = JSON.parse(await readFile(BASELINE, 'utf8').catch(() => '{}')) as Record<string, number>;
+let worse = 0;
+for (const name of asked.length > 0 ? asked : Object.keys(benches)) {
+  for (const figure of await benches[name]!()) {
+    const before = baseline[figure.name];
+    const change = before === undefined ? 0 : figure.better * (figure.ratio / before - 1);
+    const verdict = before === undefined ? 'no baseline' : `baseline ${before.toFixed(2)}`;
+    if (change < -NOISE) worse += 1;
+    console.log(`${figure.name}: ratio ${figure.ratio.toFixed(2)} (aim ${figure.aim}; ${verdict}) - ${figure.detail}`);
+    if (change < -NOISE) console.log(`  worse than the baseline by ${(-change * 100).toFixed(0)} %`);
+    baseline[figure.name] = Number(figure.ratio.toFixed(3));
+  }
+}
+if (process.argv.includes('--write')) await writeFile(BASELINE, `${JSON.stringify(baseline, null, 2)}\n`);
+process.exitCode = worse > 0 ? 1 : 0;
