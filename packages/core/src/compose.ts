@@ -4,6 +4,7 @@ import type { Encoder } from './model/encoder.ts';
 import type { BullQueueOptions } from './queue/bullmq.ts';
 import type { Queue } from './queue/queue.ts';
 import type { Blobs } from './record/blobs.ts';
+import type { ObjectListing } from './source/list.ts';
 import type { S3 } from './source/s3-client.ts';
 import type { S3Observer } from './source/s3-requests.ts';
 import type { ByteSource } from './source/source.ts';
@@ -49,6 +50,13 @@ async function s3Client(): Promise<S3> {
   });
   clients.set(name, client);
   return client;
+}
+
+/** The store that a source lies in, for listing; null: none that is known. */
+export async function composeListing(uri: string): Promise<ObjectListing | null> {
+  if (schemeOf(uri) !== 's3') return null;
+  const [{ s3Listing }, client] = await Promise.all([import('./source/s3-list.ts'), s3Client()]);
+  return s3Listing(client);
 }
 
 /** The bytes of a slide. */

@@ -1,4 +1,4 @@
-import { composeSource } from '../compose.ts';
+import { composeListing, composeSource } from '../compose.ts';
 import { isNightshiftError } from '../errors.ts';
 import type { SlideRef } from '../plan/plan.ts';
 import { slideKey } from '../plan/recipe.ts';
@@ -16,14 +16,13 @@ export async function listDataset(
   sources: readonly string[],
   options: { readonly signal: AbortSignal; readonly onWarning: (message: string) => void },
 ): Promise<SlideRef[]> {
-  const entries = await Array.fromAsync(listSources(sources, options));
+  const entries = await Array.fromAsync(listSources(sources, { ...options, objects: composeListing }));
   const refs = new Array<SlideRef>(entries.length);
   let next = 0;
   async function identify(): Promise<void> {
     for (let i = next++; i < entries.length; i = next++) {
       options.signal.throwIfAborted();
-      const { uri, mpp: own } = entries[i];
-      const contentId = await contentIdOf(uri);
+      const { uri, mpp: own, contentId = await contentIdOf(uri) } = entries[i];
       refs[i] = {
         key: slideKey(uri, contentId, own ?? null),
         uri,

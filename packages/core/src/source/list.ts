@@ -1,18 +1,31 @@
-import type { Dirent, Stats } from 'node:fs';
+import { createReadStream, type Dirent, type Stats } from 'node:fs';
 import { glob, readdir, realpath, stat } from 'node:fs/promises';
-import { extname, join, sep } from 'node:path';
-import { NightshiftError } from '../errors.ts';
-import { readManifest, resolveUri, type SourceEntry } from './manifest.ts';
+import { extname, join, posix, sep } from 'node:path';
+import { isNightshiftError, NightshiftError } from '../errors.ts';
+import { linesOf, readManifest, resolveUri, type SourceEntry } from './manifest.ts';
+import { expandS5cmd, readS5cmd, type S5cmdItem } from './s5cmd.ts';
 
 /** What a directory or a glob is searched for. Those that no reader opens yet are listed too: they fail by name, not in silence. */
 export const SLIDE_EXTENSIONS: readonly string[] = [
   ...['.svs', '.tif', '.tiff', '.btf', '.ndpi', '.scn', '.bif', '.mrxs', '.svslide', '.vms', '.vmu', '.czi', '.vsi'],
 ];
-const MANIFEST_EXTENSIONS = ['.csv', '.jsonl', '.ndjson'];
+const MANIFEST_EXTENSIONS = ['.csv', '.jsonl', '.ndjson', '.s5cmd'];
+const GLOB = /[*?[{]/;
 /** Pictures of the label or the whole glass, which may show a patient's name. */
 const LABEL = /[._-](label|macro|thumb|thumbnail)$/i;
 
+/** A store of objects as a listing needs it. URIs are whole, from the scheme on; a folder is what ends in a slash. */
+export interface ObjectListing {
+  /** null: there is no such object. */
+  contentId(uri: string): Promise<string | null>;
+  /** Every object whose URI begins so, in the order of the store, never all in memory. */
+  under(prefix: string): AsyncIterable<{ readonly uri: string; readonly contentId: string }>;
+  content(uri: string): AsyncIterable<Uint8Array>;
+}
+
 export interface ListOptions {
+  /** The store that a URI is of, or null where none speaks its scheme. Without it sources are files of this machine. */
+  readonly objects?: (uri: string) => Promise<ObjectListing | null>;
   /** Told what was left out and why: duplicates, label pictures. */
   readonly onWarning?: (message: string) => void;
   readonly signal?: AbortSignal;
@@ -20,9 +33,9 @@ export interface ListOptions {
 
 /**
  * The slides that `sources` name, each once. A source is
- * - a file: a slide whatever its name, or a manifest when it ends in .csv, .jsonl or .ndjson;
+ * - a file or an object: a slide whatever its name, or a manifest when it ends in .csv, .jsonl, .ndjson or .s5cmd;
  * - a directory: every slide below it by extension, in the order of names; hidden files and label pictures are left out;
- *   links are followed, no directory is entered twice;
+ *   links are followed, no directory is entered twice; in a store of objects, every slide whose key begins with the folder's;
  * - a glob, quoted from the shell: its matches, by the rules of a directory.
  *
  * A slide that a manifest names and that is not there is listed: it fails by itself later and stops nothing.
@@ -31,11 +44,17 @@ export interface ListOptions {
  */
 export async function* listSources(sources: readonly string[], options: ListOptions = {}): AsyncGenerator<SourceEntry> {
   const seen = new Map<string, string>();
+  // A store lists no key twice: where that is all there is, nothing is kept of it.
+  const alone = sources.length === 1 && !isManifest(sources[0]!);
   for (const source of sources) {
     let found = 0;
     for await (const entry of entriesOf(source, options)) {
       options.signal?.throwIfAborted();
       found++;
+      if (alone && entry.contentId !== undefined) {
+        yield entry;
+        continue;
+      }
       const identity = await identify(entry.uri);
       const first = seen.get(identity);
       if (first === undefined) {
@@ -53,21 +72,89 @@ export async function* listSources(sources: readonly string[], options: ListOpti
 async function* entriesOf(source: string, options: ListOptions): AsyncGenerator<SourceEntry> {
   const uri = resolveUri(source, process.cwd());
   if (uri.includes('://')) {
-    throw new NightshiftError('source-not-found', `cannot read ${source}: sources are files on this machine`, {
-      next: 'Copy the slides to a disk, or mount the bucket.',
-    });
+    const store = (await options.objects?.(uri)) ?? null;
+    if (store === null) {
+      throw new NightshiftError('source-not-found', `cannot read ${source}: there is no driver for its scheme`, {
+        next: 'Give files of this machine, or s3:// URIs.',
+      });
+    }
+    return yield* objects(uri, store, options);
   }
   const stats = await statOrNull(uri);
   if (stats?.isDirectory()) {
     yield* directory(uri, options, new Set());
   } else if (stats !== null) {
-    if (MANIFEST_EXTENSIONS.includes(extname(uri).toLowerCase())) yield* readManifest(uri, options.onWarning);
+    if (isManifest(uri)) yield* manifest(uri, createReadStream(uri), options);
     else yield { uri };
-  } else if (/[*?[{]/.test(source)) {
+  } else if (GLOB.test(source)) {
     yield* matches(uri, options);
   } else {
     throw new NightshiftError('source-not-found', `there is no ${source}`);
   }
+}
+
+const isManifest = (uri: string): boolean => MANIFEST_EXTENSIONS.includes(extname(uri).toLowerCase());
+
+async function* manifest(
+  uri: string,
+  content: AsyncIterable<Uint8Array>,
+  options: ListOptions,
+): AsyncGenerator<SourceEntry> {
+  if (!/\.s5cmd$/i.test(uri)) return yield* readManifest(uri, options.onWarning, content);
+  yield* expandS5cmd(readS5cmd(uri, linesOf(uri, content)), (item) => entriesOfItem(uri, item, options));
+}
+
+async function entriesOfItem(path: string, { line, uri }: S5cmdItem, options: ListOptions): Promise<SourceEntry[]> {
+  const entries = await Array.fromAsync(entriesOf(uri, options)).catch((error) => {
+    if (isNightshiftError(error, 'source-not-found')) return [];
+    throw error;
+  });
+  // What a line names and holds no slide that is known by its name, a DICOM series above all, fails by that name.
+  if (entries.length === 0) options.onWarning?.(`${path}:${line}: ${uri} holds no file known as a slide by its name`);
+  return entries.length === 0 ? [{ uri }] : entries;
+}
+
+async function* objects(uri: string, store: ObjectListing, options: ListOptions): AsyncGenerator<SourceEntry> {
+  if (/^[^:]+:\/\/[^/]*[*?[{]/.test(uri)) {
+    throw new NightshiftError('usage', `${uri}: a bucket is named whole`, { next: 'Write s3://bucket/keys*.' });
+  }
+  const bucketAlone = /^[^:]+:\/\/[^/]+$/.test(uri);
+  // A star in a key is so rare that a glob is not looked for by name first.
+  if (!uri.endsWith('/') && !bucketAlone && !uri.includes('*')) {
+    const contentId = await store.contentId(uri);
+    if (contentId !== null && isManifest(uri)) return yield* manifest(uri, store.content(uri), options);
+    if (contentId !== null) return yield { uri, contentId };
+  }
+  const glob = GLOB.test(uri);
+  const prefix = glob ? uri.slice(0, uri.search(GLOB)) : uri.replace(/\/*$/, '/');
+  const matches = glob ? globMatcher(uri) : () => true;
+  const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1);
+  let found = false;
+  for await (const entry of store.under(prefix)) {
+    options.signal?.throwIfAborted();
+    found = true;
+    if (entry.uri.slice(folder.length).split('/').some(hidden)) continue;
+    if (matches(entry.uri) && isSlide(entry.uri, options)) yield entry;
+  }
+  if (!found) throw new NightshiftError('source-not-found', `there is no ${uri}`);
+}
+
+/** Whether a URI matches, or lies in a folder that does. */
+function globMatcher(pattern: string): (uri: string) => boolean {
+  const bare = pattern.replace(/\/+$/, '');
+  let folder = '';
+  let folderMatches = false;
+  const inside = (path: string): boolean =>
+    path.length > bare.search(GLOB) && (posix.matchesGlob(path, bare) || inside(posix.dirname(path)));
+  return (uri) => {
+    const parent = posix.dirname(uri);
+    // Keys come in order: most lie beside the one before.
+    if (parent !== folder) {
+      folder = parent;
+      folderMatches = inside(parent);
+    }
+    return folderMatches || posix.matchesGlob(uri, bare);
+  };
 }
 
 async function* matches(pattern: string, options: ListOptions): AsyncGenerator<SourceEntry> {
@@ -138,7 +225,7 @@ async function statOrNull(path: string): Promise<Stats | null> {
 }
 
 /** Two names of one file are one slide. */
-const identify = (uri: string): Promise<string> => realpath(uri).catch(() => uri);
+const identify = async (uri: string): Promise<string> => (uri.includes('://') ? uri : realpath(uri).catch(() => uri));
 
 const empty = (source: string): NightshiftError =>
   MANIFEST_EXTENSIONS.includes(extname(source).toLowerCase())

@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { dirname, isAbsolute, posix, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { NightshiftError } from '../errors.ts';
 
@@ -7,6 +7,8 @@ import { NightshiftError } from '../errors.ts';
 export interface SourceEntry {
   /** Absolute path, or a URI with a scheme. */
   readonly uri: string;
+  /** What the listing of a store said of the content, as `ByteSource.contentId`: nobody has to ask again. */
+  readonly contentId?: string;
   /** The person's own um/px for this slide (column `mpp`). */
   readonly mpp?: number;
   /** The person's own name for this slide (column `id`); unique in its manifest. */
@@ -21,15 +23,17 @@ const OWN_COLUMNS = ['uri', 'mpp', 'id'];
 /**
  * Slides of a manifest, in its order: CSV (RFC 4180, header line with a `uri` column; `;` and tab are accepted as separators
  * when the header uses them) or JSON lines (one object with a `uri` a line), UTF-8. A relative uri counts from the manifest's
- * folder. A uri that comes twice is given once and reported to `onWarning`; when the two rows disagree, that is an error.
+ * folder. `path` may be a URI when the `content` is given. A uri that comes twice is given once and reported to `onWarning`; when the two rows disagree, that is an error.
  *
  * @throws `manifest-invalid`, naming file and line.
  */
 export async function* readManifest(
   path: string,
   onWarning: (message: string) => void = () => {},
+  content: AsyncIterable<Uint8Array> = createReadStream(path),
 ): AsyncGenerator<SourceEntry> {
-  const rows = /\.(jsonl|ndjson)$/i.test(path) ? jsonRows(path) : csvRows(path);
+  const text = linesOf(path, content);
+  const rows = /\.(jsonl|ndjson)$/i.test(path) ? jsonRows(path, text) : csvRows(path, text);
   const seen = new Map<string, { line: number; facts: string }>();
   const ids = new Map<string, number>();
   for await (const { line, row } of rows) {
@@ -83,15 +87,17 @@ function toMpp(value: unknown, path: string, line: number): number {
   return number;
 }
 
-/** An absolute path, or the URI itself when it has a scheme other than `file:`. */
+/** An absolute path, or the URI itself when it has a scheme other than `file:`. The base is a folder or the URI of one. */
 export function resolveUri(uri: string, base: string): string {
   if (/^file:\/\//i.test(uri)) return fileURLToPath(uri);
-  return /^[a-z][a-z0-9+.-]+:\/\//i.test(uri) ? uri : resolve(base, uri);
+  if (/^[a-z][a-z0-9+.-]+:\/\//i.test(uri)) return uri;
+  const store = /^([a-z][a-z0-9+.-]+:\/\/[^/]+)(.*)$/i.exec(base);
+  return store && !isAbsolute(uri) ? store[1] + posix.join('/', store[2]!, uri) : resolve(base, uri);
 }
 
-async function* jsonRows(path: string): AsyncGenerator<{ line: number; row: Row }> {
+async function* jsonRows(path: string, lines: AsyncIterable<string>): AsyncGenerator<{ line: number; row: Row }> {
   let line = 0;
-  for await (const text of lines(path)) {
+  for await (const text of lines) {
     line++;
     if (text.trim() === '') continue;
     let row: unknown;
@@ -106,9 +112,9 @@ async function* jsonRows(path: string): AsyncGenerator<{ line: number; row: Row 
   }
 }
 
-async function* csvRows(path: string): AsyncGenerator<{ line: number; row: Row }> {
+async function* csvRows(path: string, lines: AsyncIterable<string>): AsyncGenerator<{ line: number; row: Row }> {
   let header: string[] | null = null;
-  for await (const { line, fields } of csvRecords(path)) {
+  for await (const { line, fields } of csvRecords(path, lines)) {
     if (header === null) {
       header = fields.map((field) => field.trim());
       const columns = header.map((name) => name.toLowerCase());
@@ -128,12 +134,15 @@ async function* csvRows(path: string): AsyncGenerator<{ line: number; row: Row }
 }
 
 /** Records of a CSV file with the line each begins on; blank lines are left out. A quoted field may span lines. */
-async function* csvRecords(path: string): AsyncGenerator<{ line: number; fields: string[] }> {
+async function* csvRecords(
+  path: string,
+  lines: AsyncIterable<string>,
+): AsyncGenerator<{ line: number; fields: string[] }> {
   let separator: string | null = null;
   let line = 0;
   let start = 0;
   let pending = '';
-  for await (const text of lines(path)) {
+  for await (const text of lines) {
     line++;
     if (pending === '') start = line;
     pending = pending === '' ? text : `${pending}\n${text}`;
@@ -179,14 +188,14 @@ function fieldsOf(record: string, separator: string, path: string, line: number)
   }
 }
 
-/** Lines without their LF or CRLF; the byte order mark is dropped. */
-async function* lines(path: string): AsyncGenerator<string> {
+/** Lines of UTF-8 text without their LF or CRLF; the byte order mark is dropped. */
+export async function* linesOf(path: string, content: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { fatal: true });
   let rest = '';
   let count = 0;
   try {
-    for await (const chunk of createReadStream(path)) {
-      rest += decoder.decode(chunk as Uint8Array, { stream: true });
+    for await (const chunk of content) {
+      rest += decoder.decode(chunk, { stream: true });
       let from = 0;
       for (let at = rest.indexOf('\n'); at !== -1; at = rest.indexOf('\n', from)) {
         count++;
