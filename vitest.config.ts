@@ -10,7 +10,12 @@ const services = ['test/services/setup.ts'];
 
 export default defineConfig({
   test: {
-    projects: [project('unit', 30_000), project('contract', 60_000, services), project('e2e', 300_000, services)],
+    projects: [
+      project('unit', 30_000),
+      project('contract', 60_000, services),
+      project('e2e', 300_000, services),
+      project('faults', 300_000, services),
+    ],
     maxWorkers: 2,
     reporters: ['default', './test/count-reporter.ts'],
     coverage: { provider: 'v8', include: ['packages/*/src/**', 'apps/*/src/**'], reporter: ['text-summary'] },
