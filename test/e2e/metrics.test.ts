@@ -8,6 +8,7 @@ import { runRoles } from '../../packages/core/src/pipeline/run-roles.ts';
 import { slideCache } from '../../packages/core/src/pipeline/slide-cache.ts';
 import { createDecodePool } from '../../packages/core/src/slide/decode-pool.ts';
 import { embedOptions } from '../fixtures/embed-options.ts';
+import { text } from '../fixtures/infra.ts';
 import { type Bench, bench } from '../fixtures/run.ts';
 import { promtool, startPrometheus } from '../services/prometheus.ts';
 
@@ -92,24 +93,50 @@ describe('a run that Prometheus watches', () => {
     const prometheus = await startPrometheus({ config: config(http.port) });
     onTestFinished(() => prometheus.stop());
     const one = async (expression: string) => (await prometheus.query(expression))[0]?.[1];
-    const eventually = { timeout: 30_000, interval: 100 };
+    /** A scrape may lie just before what happened last. */
+    const eventually = (check: () => Promise<void>) => vi.waitFor(check, { timeout: 30_000, interval: 100 });
+    const becomes = (expression: string, value: number) =>
+      eventually(async () => expect(await one(expression), expression).toBe(value));
+    const becomesPositive = (expression: string) =>
+      eventually(async () => expect(await one(expression), expression).toBeGreaterThan(0));
 
-    await vi.waitFor(async () => expect(await one('nightshift_tiles_total{outcome="ok"}')).toBe(0), eventually);
+    await becomes('nightshift_tiles_total{outcome="ok"}', 0);
     const planned = await runWith(metrics, queue);
     expect(planned).toBeGreaterThan(100);
-    await vi.waitFor(
-      async () => expect(await one('sum(rate(nightshift_tiles_total{outcome="ok"}[1m]))')).toBeGreaterThan(0),
-      eventually,
-    );
-    await vi.waitFor(async () => expect(await one('sum(nightshift_tiles_total)')).toBe(planned), eventually);
-    expect(await one('nightshift_run_tiles_expected - nightshift_run_tiles_committed')).toBe(0);
-    expect(await one('nightshift_slides_total{outcome="ok"}')).toBe(3);
-    expect(await one('nightshift_batch_tiles_sum - nightshift_tiles_inferred_total')).toBe(0);
-    expect(await one('nightshift_device_busy_seconds_total')).toBeGreaterThan(0);
-    expect(await one('sum(nightshift_queue_jobs{state=~"waiting|active"})')).toBe(0);
+    await becomesPositive('sum(rate(nightshift_tiles_total{outcome="ok"}[1m]))');
+    await becomes('sum(nightshift_tiles_total)', planned);
+    await becomes('nightshift_run_tiles_expected - nightshift_run_tiles_committed', 0);
+    await becomes('nightshift_slides_total{outcome="ok"}', 3);
+    await becomes('nightshift_batch_tiles_sum - nightshift_tiles_inferred_total', 0);
+    await becomes('sum(nightshift_queue_jobs{state=~"waiting|active"})', 0);
+    await becomesPositive('nightshift_device_busy_seconds_total');
     for (const stage of ['plan', 'decode', 'infer', 'write', 'index']) {
-      expect(await one(`nightshift_stage_seconds_count{stage="${stage}"}`), stage).toBeGreaterThan(0);
+      await becomesPositive(`nightshift_stage_seconds_count{stage="${stage}"}`);
     }
+
+    const dashboard = JSON.parse(text('infra/grafana/dashboards/nightshift.json')) as {
+      panels: { title: string; targets?: { expr: string }[] }[];
+    };
+    const empty: string[] = [];
+    for (const { title, targets = [] } of dashboard.panels) {
+      for (const { expr } of targets) {
+        const asked = expr.replaceAll('$__rate_interval', '1m').replaceAll('$run', '.*');
+        if ((await prometheus.query(asked)).length === 0) empty.push(title);
+      }
+    }
+    // What this run has not: errors, a queue that tells ages, a GPU, S3, a Redis.
+    expect(empty).toEqual([
+      'Errors per minute',
+      'Errors by code, and tiles that fail',
+      'Oldest waiting',
+      'GPU utilisation and tensor cores',
+      'GPU utilisation and tensor cores',
+      'GPU memory used',
+      'Last Xid',
+      'S3 requests per second',
+      'S3 retries per minute',
+      'Redis memory',
+    ]);
 
     const scraped = await (await fetch(`http://127.0.0.1:${http.port}/metrics`)).text();
     expect(promtool(['check', 'metrics'], scraped)).toEqual({ ok: true, output: '' });

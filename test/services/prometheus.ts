@@ -52,7 +52,8 @@ export function promtool(args: readonly string[], input = ''): { readonly ok: bo
   return { ok: status === 0, output: stdout + stderr };
 }
 
-function programOfPrometheus(name: 'prometheus' | 'promtool'): string {
+/** Where one of its two programs lies. */
+export function programOfPrometheus(name: 'prometheus' | 'promtool'): string {
   const program = onPath(name) ?? (installPrometheus() ? onPath(name) : null);
   if (program) return program;
   throw new Error(
