@@ -101,17 +101,32 @@ export async function composeQueue(url: string, options: QueueOptions = {}): Pro
   return queue;
 }
 
-/** The vector store of a recipe: `lancedb:<dir>`, `none`, or null for `<out>/store`. */
+/** The vector store of a recipe: `lancedb:<dir or s3://>`, `none`, or null for `<out>/store`. */
 export async function composeStore(
   store: string | null,
   options: { readonly out: string; readonly recipeId: string; readonly dims: number },
 ): Promise<VectorStore | null> {
   if (store === 'none') return null;
   const dir = store === null ? `${options.out}/store` : /^lancedb:(.+)$/.exec(store)?.[1];
-  if (!dir) throw new NightshiftError('usage', `--store ${store}`, { next: 'Give lancedb:<dir> or none.' });
-  if (schemeOf(dir) !== 'file') throw unsupported('--store', dir, 'Give lancedb:<dir> on this machine.');
+  if (!dir) throw new NightshiftError('usage', `--store ${store}`, { next: 'Give lancedb:<dir or s3://> or none.' });
   const { openLance } = await import('./store/lancedb.ts');
-  return openLance({ dir: resolve(dir), recipe: options.recipeId, dims: options.dims });
+  const { recipeId: recipe, dims } = options;
+  if (schemeOf(dir) === 's3') return openLance({ dir, recipe, dims, storage: await lanceStorage() });
+  if (schemeOf(dir) !== 'file') throw unsupported('--store', dir, 'Give lancedb:<dir or s3://>.');
+  return openLance({ dir: resolve(dir), recipe, dims });
+}
+
+/** The settings of S3 in LanceDB's words. It reads credentials of the environment and the machine, not of AWS profiles. */
+async function lanceStorage(): Promise<Record<string, string>> {
+  const { s3ConfigFromEnv } = await import('./source/s3-config.ts');
+  const { endpoint, region, pathStyle, noSignRequest, requesterPays } = s3ConfigFromEnv(process.env);
+  return {
+    ...(endpoint !== null && { aws_endpoint: endpoint, allow_http: String(endpoint.startsWith('http:')) }),
+    ...(region !== null && { aws_region: region }),
+    aws_virtual_hosted_style_request: String(!pathStyle),
+    aws_skip_signature: String(noSignRequest),
+    aws_request_payer: String(requesterPays),
+  };
 }
 
 export interface EncoderOptions {

@@ -44,8 +44,10 @@ const COMMITS_PER_COMPACTION = 64;
 const VERSION_LIFE_MS = 10 * 60_000;
 
 export interface LanceOptions {
-  /** Directory of the database; one can hold the tables of many recipes. */
+  /** Directory of the database, or its s3:// URI; one can hold the tables of many recipes. */
   readonly dir: string;
+  /** How LanceDB reaches the bucket, in its own words: endpoint, region. Credentials it finds by itself. */
+  readonly storage?: Readonly<Record<string, string>>;
   /** Recipe id. */
   readonly recipe: string;
   readonly dims: number;
@@ -61,9 +63,10 @@ export interface LanceOptions {
  * @throws `model-mismatch` when the table holds vectors of other dims; `store-failed` for whatever LanceDB reports
  */
 export async function openLance(options: LanceOptions): Promise<VectorStore> {
-  const { recipe, dims, indexRows = INDEX_ROWS, commitBytes = COMMIT_BYTES } = options;
+  const { recipe, dims, storage = {}, indexRows = INDEX_ROWS, commitBytes = COMMIT_BYTES } = options;
   // Absolute, always: LanceDB takes a path that begins with "db" for a name in its cloud.
-  const dir = resolve(options.dir);
+  const remote = options.dir.startsWith('s3://');
+  const dir = remote ? options.dir : resolve(options.dir);
   const uri = `lancedb:${dir}`;
   // Read once by the native module when it loads; its warnings would tear the progress line.
   process.env.LANCE_LOG ??= 'error';
@@ -81,11 +84,13 @@ export async function openLance(options: LanceOptions): Promise<VectorStore> {
   let keyed = false;
   let commits = 0;
 
+  const connected = () => connect(dir, { readConsistencyInterval: 0, storageOptions: { ...storage } });
+
   /** The table, or null while there is none: reading a store makes nothing. */
   async function present(): Promise<Table | null> {
     if (table) return table;
-    if (!db && !existsSync(dir)) return null;
-    db ??= await connect(dir, { readConsistencyInterval: 0 });
+    if (!db && !remote && !existsSync(dir)) return null;
+    db ??= await connected();
     if (!(await db.tableNames()).includes(name)) return null;
     return open(await db.openTable(name));
   }
@@ -95,7 +100,7 @@ export async function openLance(options: LanceOptions): Promise<VectorStore> {
     if (table && keyed) return table;
     let found = await present();
     if (!found) {
-      db ??= await connect(dir, { readConsistencyInterval: 0 });
+      db ??= await connected();
       const database = db;
       found = await open(await database.createEmptyTable(name, schema).catch(() => database.openTable(name)));
     }
