@@ -1,6 +1,5 @@
 import { fromErrorRecord, NightshiftError } from '../errors.ts';
 import type { Encoder } from '../model/encoder.ts';
-import { levelPositions } from '../plan/grid.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { Lease } from '../queue/queue.ts';
 import { readTiles } from '../slide/tiles.ts';
@@ -8,11 +7,15 @@ import { type BatchStats, createBatcher } from './batcher.ts';
 import { byteBudget } from './budget.ts';
 import { indexJob, type Run, type Workplace } from './context.ts';
 import { endAfterError } from './end-lease.ts';
+import { type CachedPlan, planCache } from './plan-cache.ts';
 import type { Stage } from './progress.ts';
 import { type ShardVectors, shardVectors } from './shard-vectors.ts';
 
 /** Vectors of shards that are read or wait for their last batch: 20 shards of 1,024 tiles at 3,072 float32. */
 const VECTOR_BYTES = 256 * 1024 * 1024;
+
+/** Compressed and decoded blocks and chunks of one shard that is read: twice what a stripe of 32 tiles of 224 px needs. */
+const READER_BYTES = 32 * 1024 * 1024;
 
 export interface EmbedRole {
   /**
@@ -30,15 +33,15 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
   const { queue, meter } = work;
   const batcher = createBatcher(encoder, (batch) => meter.batch(batch));
   const room = byteBudget(VECTOR_BYTES);
+  const plans = planCache();
   let reading = 0;
 
   /** Reads a shard's tiles and puts them into batches; the vectors come later. */
-  async function read(lease: Lease, run: Run, plan: Plan, signal: AbortSignal): Promise<ShardVectors> {
+  async function read(lease: Lease, run: Run, { plan, x, y }: CachedPlan, signal: AbortSignal): Promise<ShardVectors> {
     const { from, to } = lease.job.shard!;
     const { dims, embedding } = run.recipe.model;
     const offset = embedding === 'mean' && encoder.model.embedding === 'cls+mean' ? dims : 0;
     const vectors = shardVectors(to - from, dims, offset, () => meter.tilesEmbedded(1));
-    const { x, y } = levelPositions(plan);
     const { slide, giveBack } = await work.slides.borrow(lease.job.slide);
     try {
       const request = {
@@ -48,7 +51,11 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
         x: x.subarray(from, to),
         y: y.subarray(from, to),
       };
-      for await (const chunk of readTiles(slide, request, work.pool, { signal, onStats: meter.read })) {
+      for await (const chunk of readTiles(slide, request, work.pool, {
+        signal,
+        onStats: meter.read,
+        maxBytesInFlight: READER_BYTES,
+      })) {
         const tileBytes = chunk.pixels.length / chunk.count;
         const failed = new Map(chunk.failures.map(({ index, error }) => [index, error]));
         for (let i = 0; i < chunk.count; i++) {
@@ -130,9 +137,9 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
       reading += 1;
       batcher.expectMore(true);
       try {
-        const plan = await opened.record.getPlan(opened.recipeId, slide.key);
-        if (!plan) throw new NightshiftError('record-corrupt', `the plan of ${slide.key} is gone`);
-        const vectors = await read(lease, opened, plan, AbortSignal.any([signal, lease.signal]));
+        const cached = await plans.planOf(opened, slide.key);
+        const { plan } = cached;
+        const vectors = await read(lease, opened, cached, AbortSignal.any([signal, lease.signal]));
         const committed = vectors.complete
           .then(() => commit(lease, opened, plan, vectors))
           .then(
