@@ -15,7 +15,7 @@ export interface ModelInfo {
   readonly files: { readonly graph: ModelFile; readonly data: ModelFile };
   /** The weights it was made from. */
   readonly weights: { readonly file: string; readonly sha256: string };
-  readonly precision: 'fp32' | 'fp16' | 'int8';
+  readonly precision: Precision;
   /** Side of the square picture the graph takes, px. */
   readonly inputPx: number;
   readonly mean: readonly [number, number, number];
@@ -51,6 +51,12 @@ export interface ModelInfo {
   readonly licenceNote: string | null;
   readonly madeBy: string;
 }
+
+/**
+ * Of the weights and matrix products in the blocks; all else is float32. `int8` is a draft: for CPUs, and off by what
+ * `ModelInfo.probe` says.
+ */
+export type Precision = 'fp32' | 'fp16' | 'int8';
 
 export interface ModelFile {
   readonly name: string;

@@ -2,7 +2,7 @@ import { basename, dirname, resolve } from 'node:path';
 import { NightshiftError } from '../../errors.ts';
 import type { EmbeddingKind } from '../../plan/plan.ts';
 import { CATALOG, type CatalogEntry, catalogEntry } from '../catalog.ts';
-import type { ModelInfo } from '../encoder.ts';
+import type { ModelInfo, Precision } from '../encoder.ts';
 import { MODEL_FILE, modelDigest } from '../info.ts';
 import { type Rgb, readCompanions } from './companions/companions.ts';
 import { buildGraph } from './graph.ts';
@@ -35,6 +35,8 @@ export interface ConvertOptions {
   readonly eps?: number;
   readonly heads?: number;
   readonly posInterpolation?: PosInterpolation;
+  /** Default `fp32`. */
+  readonly precision?: Precision;
   readonly trained?: boolean;
   readonly licence?: string;
 }
@@ -115,7 +117,7 @@ function describe(
     digest: modelDigest(files.graph, files.data),
     files,
     weights: source,
-    precision: 'fp32',
+    precision: settings.precision,
     inputPx,
     mean,
     std,

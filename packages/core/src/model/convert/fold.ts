@@ -18,6 +18,56 @@ export const scaledRows = (weight: Tensor, scale: Tensor): Tensor => ({
 });
 
 /**
+ * A norm and the layers that it feeds, with a factor for each channel taken from the norm's gain and given to the layers' columns:
+ * what they compute together is the same, but no channel is so much larger than the others that it takes the steps of an 8-bit
+ * row for itself. The factor is SmoothQuant's with alpha 0.5 (arXiv 2211.10438), with the size of an activation taken from the norm
+ * itself: three standard deviations and its shift.
+ */
+export function balanced(norm: Linear, layers: readonly Linear[]): { norm: Linear; layers: readonly Linear[] } {
+  let made: Promise<Float32Array> | undefined;
+  const factors = () => {
+    made ??= channelFactors(norm, layers);
+    return made;
+  };
+  const divided = ({ shape, read }: Tensor): Tensor => ({
+    shape,
+    read: async () => {
+      const by = await factors();
+      return (await read()).map((value, i) => value / by[i]!);
+    },
+  });
+  const columnsTimes = ({ shape, read }: Tensor): Tensor => ({
+    shape,
+    read: async () => {
+      const by = await factors();
+      const values = await read();
+      for (let i = 0; i < values.length; i++) values[i]! *= by[i % by.length]!;
+      return values;
+    },
+  });
+  return {
+    norm: { weight: divided(norm.weight), bias: divided(norm.bias) },
+    layers: layers.map(({ weight, bias }) => ({ weight: columnsTimes(weight), bias })),
+  };
+}
+
+async function channelFactors(norm: Linear, layers: readonly Linear[]): Promise<Float32Array> {
+  const [gain, shift] = [await norm.weight.read(), await norm.bias.read()];
+  const largest = new Float32Array(gain.length);
+  for (const { weight } of layers) {
+    const values = await weight.read();
+    for (let i = 0; i < values.length; i++) {
+      const channel = i % largest.length;
+      largest[channel] = Math.max(largest[channel]!, Math.abs(values[i]!));
+    }
+  }
+  return largest.map((weight, i) => {
+    const activation = 3 * Math.abs(gain[i]!) + Math.abs(shift[i]!);
+    return weight > 0 && activation > 0 ? Math.sqrt(activation / weight) : 1;
+  });
+}
+
+/**
  * The patch embedding for raw bytes: `(x / 255 - mean) / std` folded in. `weight` is [width, patch * patch * 3] in the order (dy,
  * dx, channel) of an NHWC picture. Valid because the convolution has no padding.
  */

@@ -1,5 +1,8 @@
+import type { Precision } from '../encoder.ts';
+import { ARITHMETIC, type Operand } from './arithmetic.ts';
+import { graphBuilder } from './builder.ts';
 import { foldNormalisation, scaledRows, tokenConstant } from './fold.ts';
-import type { OnnxAttribute, OnnxConstant, OnnxGraph, OnnxNode, OnnxWeight } from './onnx-proto.ts';
+import { ELEMENT, type OnnxGraph } from './onnx-proto.ts';
 import type { PosInterpolation } from './position.ts';
 import type { Block, Linear, Mlp, Tensor, VisionTransformer } from './transformer.ts';
 
@@ -12,6 +15,7 @@ export interface GraphOptions {
   readonly embedding: 'cls' | 'mean' | 'cls+mean';
   readonly patchGrid: boolean;
   readonly posInterpolation: PosInterpolation;
+  readonly precision: Precision;
 }
 
 /**
@@ -32,41 +36,56 @@ export function buildGraph(model: VisionTransformer, options: GraphOptions): Onn
   const grid = options.inputPx / patch;
   const prefix = 1 + registerCount;
   const tokens = prefix + grid * grid;
-  const graph = builder();
+  const graph = graphBuilder();
   const { op, ints, weight } = graph;
+  const arithmetic = ARITHMETIC[options.precision](graph);
+  const { linear, operand } = arithmetic;
 
   const norm = (name: string, x: string, { weight: gamma, bias }: Linear) =>
     op('LayerNormalization', name, [x, weight(`${name}.weight`, gamma), weight(`${name}.bias`, bias)], {
       axis: { int: -1 },
       epsilon: { float: options.eps },
     });
-  const linear = (name: string, x: string, { weight: w, bias }: Linear) =>
-    op('Gemm', name, [x, weight(`${name}.weight`, w), weight(`${name}.bias`, bias)], { transB: { int: 1 } });
 
-  const attention = (name: string, x: string, block: Block): string => {
-    const part = (kind: 'query' | 'key' | 'value') =>
-      op('Reshape', `${name}.${kind}.3d`, [linear(`${name}.${kind}`, x, block[kind]), ints(-1, tokens, width)]);
-    const mixed = op('Attention', name, [part('query'), part('key'), part('value')], {
-      q_num_heads: { int: options.heads },
-      kv_num_heads: { int: options.heads },
-    });
-    const flat = op('Reshape', `${name}.flat`, [mixed, ints(-1, width)]);
-    return linear(`${name}.projection`, flat, scaled(block.projection, block.scale1));
+  /** Norm, some layers in between, and the result added to `x`. */
+  const branch = (
+    name: string,
+    n: 1 | 2,
+    x: string,
+    before: { readonly norm: Linear; readonly layers: readonly Linear[] },
+    inner: (x: Operand, layers: readonly Linear[]) => string,
+  ): string => {
+    const fitted = arithmetic.fit(before.norm, before.layers);
+    const normed = arithmetic.enter(`${name}.norm${n}`, norm(`${name}.norm${n}`, x, fitted.norm));
+    const result = inner(operand(`${name}.norm${n}`, normed), fitted.layers);
+    return op('Add', `${name}.residual${n}`, [x, arithmetic.leave(result, result)]);
   };
 
-  const feedForward = (name: string, x: string, mlp: Mlp, scale: Tensor | null): string => {
-    const up = linear(`${name}.up`, x, mlp.up);
-    const down = scaled(mlp.down, scale);
-    if (mlp.kind === 'gelu') return linear(`${name}.down`, op('Gelu', `${name}.gelu`, [up]), down);
-    const gate = linear(`${name}.gate`, x, mlp.gate);
+  const attention = (name: string, x: Operand, [query, key, value]: readonly Linear[], block: Block): string => {
+    const part = (kind: string, layer: Linear) =>
+      op('Reshape', `${name}.${kind}.3d`, [linear(`${name}.${kind}`, x, layer), ints(-1, tokens, width)]);
+    const mixed = op('Attention', name, [part('query', query!), part('key', key!), part('value', value!)], {
+      q_num_heads: { int: options.heads },
+      kv_num_heads: { int: options.heads },
+      ...arithmetic.attention,
+    });
+    const flat = op('Reshape', `${name}.flat`, [mixed, ints(-1, width)]);
+    return linear(`${name}.projection`, operand(name, flat), scaled(block.projection, block.scale1));
+  };
+
+  const feedForward = (name: string, x: Operand, layers: readonly Linear[], mlp: Mlp, scale: Tensor | null): string => {
+    const up = linear(`${name}.up`, x, layers[0]!);
+    const down = (hidden: string) => linear(`${name}.down`, operand(name, hidden), scaled(mlp.down, scale));
+    if (mlp.kind === 'gelu') return down(op('Gelu', `${name}.gelu`, [up]));
+    const gate = linear(`${name}.gate`, x, layers[1]!);
     const silu = op('Mul', `${name}.silu`, [gate, op('Sigmoid', `${name}.sigmoid`, [gate])]);
-    return linear(`${name}.down`, op('Mul', `${name}.gated`, [silu, up]), down);
+    return down(op('Mul', `${name}.gated`, [silu, up]));
   };
 
   const patches = op('Reshape', 'patches.split', ['tiles', ints(-1, grid, patch, grid, patch, 3)]);
   const ordered = op('Transpose', 'patches.order', [patches], { perm: { ints: [0, 1, 3, 2, 4, 5] } });
   const pixels = op('Cast', 'patches.float', [op('Reshape', 'patches', [ordered, ints(-1, patch * patch * 3)])], {
-    to: { int: 1 },
+    to: { int: ELEMENT.float32 },
   });
   const { weight: kernel, bias } = foldNormalisation(model.patch, options);
   const embedded = op('Gemm', 'embed', [pixels, weight('embed.weight', kernel)], { transB: { int: 1 } });
@@ -78,10 +97,14 @@ export function buildGraph(model: VisionTransformer, options: GraphOptions): Onn
 
   model.blocks.forEach((block, i) => {
     const name = `block.${i}`;
-    const mixed = attention(`${name}.attention`, norm(`${name}.norm1`, x, block.norm1), block);
-    x = op('Add', `${name}.residual1`, [x, mixed]);
-    const fed = feedForward(`${name}.mlp`, norm(`${name}.norm2`, x, block.norm2), block.mlp, block.scale2);
-    x = op('Add', `${name}.residual2`, [x, fed]);
+    const { norm1, norm2, query, key, value, mlp, scale2 } = block;
+    x = branch(name, 1, x, { norm: norm1, layers: [query, key, value] }, (normed, layers) =>
+      attention(`${name}.attention`, normed, layers, block),
+    );
+    const layers = mlp.kind === 'swiglu' ? [mlp.up, mlp.gate] : [mlp.up];
+    x = branch(name, 2, x, { norm: norm2, layers }, (normed, fitted) =>
+      feedForward(`${name}.mlp`, normed, fitted, mlp, scale2),
+    );
   });
 
   const normed = op('Reshape', 'normed', [norm('norm', x, model.norm), ints(-1, tokens, width)]);
@@ -123,27 +146,4 @@ function poolMatrix(prefix: number, tokens: number): Tensor {
 
 function scaled({ weight, bias }: Linear, scale: Tensor | null): Linear {
   return scale === null ? { weight, bias } : { weight: scaledRows(weight, scale), bias: scaledRows(bias, scale) };
-}
-
-/** Collects nodes, constants and weights; every function gives back the name of what it added. */
-function builder() {
-  const nodes: OnnxNode[] = [];
-  const constants = new Map<string, OnnxConstant>();
-  const weights: OnnxWeight[] = [];
-  return {
-    parts: () => ({ nodes, weights, constants: [...constants.values()] }),
-    op(type: string, name: string, inputs: readonly string[], attributes: Record<string, OnnxAttribute> = {}): string {
-      nodes.push({ op: type, name, inputs, outputs: [name], attributes });
-      return name;
-    },
-    ints(...values: number[]): string {
-      const name = `int64[${values.join()}]`;
-      constants.set(name, { name, values });
-      return name;
-    },
-    weight(name: string, { shape, read }: Tensor): string {
-      weights.push({ name, shape, read });
-      return name;
-    },
-  };
 }

@@ -6,13 +6,14 @@ export interface OnnxGraph {
   readonly nodes: readonly OnnxNode[];
   /** Small int64 tensors (shapes, axes), kept in the graph file: shape inference reads them. */
   readonly constants: readonly OnnxConstant[];
-  /** float32 tensors, kept in the external data file. */
+  /** Kept in the external data file. */
   readonly weights: readonly OnnxWeight[];
   readonly inputs: readonly OnnxValue[];
   readonly outputs: readonly OnnxValue[];
 }
 
 export interface OnnxNode {
+  /** Operator of ONNX, or of another domain: `com.microsoft.Name`. */
   readonly op: string;
   readonly name: string;
   readonly inputs: readonly string[];
@@ -32,10 +33,16 @@ export interface OnnxConstant {
 
 export interface OnnxWeight {
   readonly name: string;
+  readonly type: WeightType;
   readonly shape: readonly number[];
-  /** Values, row-major. Called once, when the tensor is written. */
-  readonly read: () => Promise<Float32Array>;
+  /** Values, row-major, of the stated type. Called once, when the tensor is written. */
+  readonly read: () => Promise<Float32Array | Float16Array | Int8Array | Uint8Array>;
 }
+
+export type WeightType = 'float32' | 'float16' | 'int8' | 'uint8';
+
+/** Bytes of one value. */
+export const BYTES_PER_VALUE: Readonly<Record<WeightType, number>> = { float32: 4, float16: 2, int8: 1, uint8: 1 };
 
 export interface OnnxValue {
   readonly name: string;
@@ -52,14 +59,15 @@ export interface DataRange {
 
 const OPSET = 23;
 const IR_VERSION = 11;
-const ELEMENT = { float32: 1, uint8: 2, int64: 7 } as const;
+/** TensorProto.DataType */
+export const ELEMENT = { float32: 1, uint8: 2, int8: 3, int64: 7, float16: 10 } as const;
 const ATTRIBUTE_TYPE = { float: 1, int: 2, ints: 7 } as const;
 const EXTERNAL = 1;
 
 const { root } = protobuf.parse(`
 syntax = "proto2";
 message Attribute { optional string name = 1; optional float f = 2; optional int64 i = 3; repeated int64 ints = 8; optional int32 type = 20; }
-message Node { repeated string input = 1; repeated string output = 2; optional string name = 3; optional string opType = 4; repeated Attribute attribute = 5; }
+message Node { repeated string input = 1; repeated string output = 2; optional string name = 3; optional string opType = 4; repeated Attribute attribute = 5; optional string domain = 7; }
 message Entry { optional string key = 1; optional string value = 2; }
 message Tensor { repeated int64 dims = 1; optional int32 dataType = 2; optional string name = 8; optional bytes rawData = 9; repeated Entry externalData = 13; optional int32 dataLocation = 14; }
 message Dim { oneof size { int64 dimValue = 1; string dimParam = 2; } }
@@ -81,10 +89,10 @@ export function encodeModel(graph: OnnxGraph, dataFile: string, ranges: readonly
     dataType: ELEMENT.int64,
     rawData: new Uint8Array(BigInt64Array.from(values, BigInt).buffer),
   }));
-  const weights = graph.weights.map(({ name, shape }, i) => ({
+  const weights = graph.weights.map(({ name, type, shape }, i) => ({
     name,
     dims: shape,
-    dataType: ELEMENT.float32,
+    dataType: ELEMENT[type],
     dataLocation: EXTERNAL,
     externalData: [
       { key: 'location', value: dataFile },
@@ -92,11 +100,12 @@ export function encodeModel(graph: OnnxGraph, dataFile: string, ranges: readonly
       { key: 'length', value: String(ranges[i]!.length) },
     ],
   }));
+  const domains = new Set(graph.nodes.map(({ op }) => operatorOf(op).domain));
   return Model.encode(
     Model.create({
       irVersion: IR_VERSION,
       producerName: 'nightshift',
-      opsetImport: [{ domain: '', version: OPSET }],
+      opsetImport: [{ domain: '', version: OPSET }, ...(domains.has(CONTRIB) ? [{ domain: CONTRIB, version: 1 }] : [])],
       graph: {
         name: graph.name,
         node: graph.nodes.map(encodeNode),
@@ -108,9 +117,15 @@ export function encodeModel(graph: OnnxGraph, dataFile: string, ranges: readonly
   ).finish();
 }
 
+/** Domain of ONNX Runtime's own operators. */
+const CONTRIB = 'com.microsoft';
+
+const operatorOf = (op: string): { opType: string; domain?: string } =>
+  op.startsWith(`${CONTRIB}.`) ? { opType: op.slice(CONTRIB.length + 1), domain: CONTRIB } : { opType: op };
+
 const encodeNode = ({ op, name, inputs, outputs, attributes }: OnnxNode) => ({
   name,
-  opType: op,
+  ...operatorOf(op),
   input: inputs,
   output: outputs,
   attribute: Object.entries(attributes).map(([name, value]) => encodeAttribute(name, value)),

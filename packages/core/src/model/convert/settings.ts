@@ -76,6 +76,7 @@ export function chooseSettings(model: VisionTransformer, sources: Sources): Sett
     heads,
     embedding,
     eps: options.eps ?? companions.eps ?? entry?.architecture.eps ?? naming.eps,
+    precision: options.precision ?? 'fp32',
     patchGrid: options.patchGrid ?? false,
     posInterpolation,
     ...normalisation,

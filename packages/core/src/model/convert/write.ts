@@ -5,7 +5,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { NightshiftError } from '../../errors.ts';
 import type { ModelFile } from '../encoder.ts';
 import { MODEL_FILE } from '../info.ts';
-import { type DataRange, encodeModel, type OnnxGraph } from './onnx-proto.ts';
+import { BYTES_PER_VALUE, type DataRange, encodeModel, type OnnxGraph } from './onnx-proto.ts';
 
 export const GRAPH_FILE = 'model.onnx';
 export const DATA_FILE = 'model.onnx.data';
@@ -20,9 +20,9 @@ export const dataBytes = (graph: OnnxGraph): number => layOut(graph).at(-1)?.end
 
 function layOut(graph: OnnxGraph): (DataRange & { readonly end: number })[] {
   let end = 0;
-  return graph.weights.map(({ shape }) => {
+  return graph.weights.map(({ type, shape }) => {
     const offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
-    const length = shape.reduce((product, n) => product * n, 4);
+    const length = shape.reduce((product, n) => product * n, BYTES_PER_VALUE[type]);
     end = offset + length;
     return { offset, length, end };
   });
