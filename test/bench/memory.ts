@@ -2,33 +2,37 @@ import { fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { convertModel, writeRandomDinov2 } from '@nightshift/core';
 
+/** Tiles of the runs on the two large slides: the same, so that only the slide's size differs. */
+const TILES = 6_000;
+
+/** MiB. */
 export interface MemoryResult {
-  readonly smallMiB: number;
-  readonly largeMiB: number;
-  readonly ratio: number;
+  readonly small: number;
+  readonly large: number;
+  readonly huge: number;
 }
 
 /**
- * Peak resident memory of a whole run (the process and its children, each at its own peak) on a large slide over that on a small
- * one, with a small random model and every tile of the plan. Linux only: read from /proc.
+ * Peak resident memory of a whole run (the process and its children, each at its own peak), with a small random model, on a small
+ * slide (all of its tiles) and on two large ones. Linux only: read from /proc.
  */
-export async function benchMemory(small: string, large: string): Promise<MemoryResult> {
+export async function benchMemory(small: string, large: string, huge: string): Promise<MemoryResult> {
   const dir = await mkdtemp(join(tmpdir(), 'nightshift-bench-'));
   try {
     await writeRandomDinov2(join(dir, 'weights'), { depth: 1, width: 64, seed: 1 });
     await convertModel({ from: join(dir, 'weights'), to: join(dir, 'model'), name: 'bench-random' });
-    const smallMiB = await peak({ sources: [small], model: join(dir, 'model'), out: join(dir, 'small') });
-    const largeMiB = await peak({ sources: [large], model: join(dir, 'model'), out: join(dir, 'large') });
-    return { smallMiB, largeMiB, ratio: largeMiB / smallMiB };
+    const run = (slide: string, limit: number | null) =>
+      peak({ sources: [slide], model: join(dir, 'model'), out: join(dir, basename(slide)), limit });
+    return { small: await run(small, null), large: await run(large, TILES), huge: await run(huge, TILES) };
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
 }
 
-async function peak(options: { sources: string[]; model: string; out: string }): Promise<number> {
+async function peak(options: { sources: string[]; model: string; out: string; limit: number | null }): Promise<number> {
   const all = { ...options, shardTiles: 1024, batch: 16, threads: 2, decodeThreads: 1 };
   const child = fork(join(import.meta.dirname, '../fixtures/run-process.ts'), [JSON.stringify(all)], {
     execArgv: [],
