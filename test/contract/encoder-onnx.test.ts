@@ -14,6 +14,6 @@ beforeAll(async () => {
 
 for (const threads of [1, 3]) {
   encoderContract(`onnx on ${threads} threads`, () =>
-    openEncoder({ dir: temp('model'), device: 'cpu', threads, maxBatch: 8, patch: true }),
+    openEncoder({ dir: temp('model'), device: 'cpu', threads, maxBatch: 8 }),
   );
 }

@@ -28,7 +28,7 @@ export function encoderContract(name: string, open: () => Promise<Encoder>): voi
 
     it('gives a finite vector of the stated length for every tile, and its patch grid', async () => {
       const { dims, patchGrid, architecture } = encoder.model;
-      const { embedding, patch } = await encoder.embed(batch(1, 2, 3), 3);
+      const { embedding, patch } = await encoder.embed(batch(1, 2, 3), 3, { patch: true });
       expect(embedding).toBeInstanceOf(Float32Array);
       expect(embedding.length).toBe(3 * dims);
       expect(patch!.length).toBe(3 * patchGrid! * patchGrid! * architecture.width);

@@ -48,7 +48,7 @@ function scripted(judge: (tiles: number[]) => Verdict | undefined) {
 }
 
 const run = async (calls: Awaited<ReturnType<typeof createCalls>>, ...tiles: number[]) => [
-  ...(await calls.run({ tiles: Uint8Array.from(tiles), count: tiles.length }))[0]!,
+  ...(await calls.run({ tiles: Uint8Array.from(tiles), count: tiles.length, outputs: ['embedding'] }))[0]!,
 ];
 
 /** Dies at every batch in which `tile` is, the first `times` times. */

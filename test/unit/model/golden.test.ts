@@ -100,8 +100,8 @@ describeShared('golden models', () => {
       const model = await convertModel({ from, to, embedding: 'cls+mean', patchGrid: true, ...golden.options });
       expect(model).toMatchObject(factsOf(meta, golden.family));
 
-      const encoder = await openEncoder({ dir: to, device: 'cpu', patch: true });
-      const { embedding, patch } = await encoder.embed(tiles, 4);
+      const encoder = await openEncoder({ dir: to, device: 'cpu' });
+      const { embedding, patch } = await encoder.embed(tiles, 4, { patch: true });
       await encoder.close();
       const width: number = meta.width;
       const [cls, mean] = [half(embedding, width, 0), half(embedding, width, 1)];

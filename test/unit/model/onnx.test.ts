@@ -6,7 +6,8 @@ import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { convertModel } from '../../../packages/core/src/model/convert/convert.ts';
 import { writeRandomDinov2 } from '../../../packages/core/src/model/convert/random-weights.ts';
-import { childEnvironment, type OnnxEncoder, openEncoder } from '../../../packages/core/src/model/onnx.ts';
+import { type OnnxEncoder, openEncoder } from '../../../packages/core/src/model/onnx.ts';
+import { childEnvironment } from '../../../packages/core/src/model/onnx-engine.ts';
 import { tempDir } from '../../fixtures/model/temp.ts';
 
 const temp = tempDir();
@@ -221,7 +222,9 @@ describe('openEncoder refuses', () => {
   });
 
   it('the patch grid of a model that has none', async () => {
-    await expect(openEncoder({ dir: model, patch: true })).rejects.toMatchObject({ code: 'model-mismatch' });
+    const encoder = await open();
+    await expect(encoder.embed(tiles(1), 1, { patch: true })).rejects.toMatchObject({ code: 'model-mismatch' });
+    await encoder.close();
   });
 });
 

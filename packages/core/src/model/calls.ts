@@ -1,9 +1,10 @@
 import { NightshiftError } from '../errors.ts';
 
-/** One batch to run: uint8 tiles in, the graph's outputs out. */
+/** One batch to run: uint8 tiles in, the named outputs of the graph out. */
 export interface Batch {
   readonly tiles: Uint8Array;
   readonly count: number;
+  readonly outputs: readonly string[];
 }
 
 export type Outcome =
@@ -93,11 +94,11 @@ export async function createCalls(start: StartEngine, lookAhead: number): Promis
     else call.reject(new NightshiftError('encoder-failed', `the inference process died twice on one tile: ${why}`));
   };
 
-  const halve = ({ tiles, count, deaths, resolve, reject }: Call) => {
+  const halve = ({ tiles, count, outputs, deaths, resolve, reject }: Call) => {
     const half = Math.ceil(count / 2);
     const cut = (tiles.length / count) * half;
-    const first = pending({ tiles: tiles.subarray(0, cut), count: half }, Math.max(0, deaths - 1));
-    const second = pending({ tiles: tiles.subarray(cut), count: count - half }, Math.max(0, deaths - 1));
+    const first = pending({ tiles: tiles.subarray(0, cut), count: half, outputs }, Math.max(0, deaths - 1));
+    const second = pending({ tiles: tiles.subarray(cut), count: count - half, outputs }, Math.max(0, deaths - 1));
     waiting.unshift(first.call, second.call);
     Promise.all([first.promise, second.promise]).then(
       ([a, b]) => resolve(a.map((part, i) => join(part, b[i]!))),
@@ -162,9 +163,9 @@ export async function createCalls(start: StartEngine, lookAhead: number): Promis
   };
 }
 
-function pending({ tiles, count }: Batch, deaths: number) {
+function pending(batch: Batch, deaths: number) {
   const { promise, resolve, reject } = Promise.withResolvers<readonly Float32Array[]>();
-  const call: Call = { tiles, count, deaths, resolve, reject };
+  const call: Call = { ...batch, deaths, resolve, reject };
   return { call, promise };
 }
 

@@ -80,9 +80,10 @@ export interface Encoder {
   readonly maxBatch: number;
   /**
    * Vectors of `count` tiles: uint8 RGB, [count, inputPx, inputPx, 3]. Calls may overlap and are answered in order; more than
-   * `lookAhead` outstanding calls only wait. `tiles` may be reused once the promise settles.
+   * `lookAhead` outstanding calls only wait. `tiles` may be reused once the promise settles. `patch` asks for the patch grid too,
+   * of a model that has one.
    */
-  embed(tiles: Uint8Array, count: number): Promise<Embeddings>;
+  embed(tiles: Uint8Array, count: number, outputs?: { readonly patch?: boolean }): Promise<Embeddings>;
   readonly lookAhead: number;
   /** Seconds the device spent inside runs since start: what `starved` is measured against. */
   readonly busySeconds: number;

@@ -2,7 +2,7 @@ import { isMainThread, parentPort, SHARE_ENV, Worker, workerData } from 'node:wo
 import type { InferenceSession } from 'onnxruntime-node';
 
 /**
- * The inference process, forked by `onnx.ts`, and the only file that loads ONNX Runtime.
+ * The inference process, forked by `onnx-engine.ts`, and the only file that loads ONNX Runtime.
  *
  * `session.run()` blocks its thread, so the session lives in a worker thread and the main thread keeps receiving: the next batch
  * is already here when a run ends, and the death of the parent is noticed during a run. A worker cannot be stopped in a run
@@ -15,7 +15,6 @@ export interface LoadRequest {
   /** `auto`, `cpu`, `cuda:0`, `webgpu`. */
   readonly device: string;
   readonly threads: number;
-  readonly outputs: readonly string[];
   readonly inputPx: number;
 }
 
@@ -23,6 +22,8 @@ export interface RunRequest {
   /** uint8 [count, inputPx, inputPx, 3] */
   readonly tiles: Uint8Array<ArrayBuffer>;
   readonly count: number;
+  /** Outputs of the graph that are wanted; others are not computed. */
+  readonly outputs: readonly string[];
 }
 
 /** One reply to the load, then one to each run, in order. */
@@ -49,7 +50,7 @@ function relay(): void {
     process.on('message', (run: RunRequest) => {
       // The view may share its buffer with other messages of the channel, which cannot be given away.
       const tiles = run.tiles.slice();
-      worker.postMessage({ tiles, count: run.count } satisfies RunRequest, [tiles.buffer]);
+      worker.postMessage({ ...run, tiles } satisfies RunRequest, [tiles.buffer]);
     });
   });
 }
@@ -83,15 +84,15 @@ async function serve(load: LoadRequest): Promise<void> {
   }
 
   let queue = Promise.resolve();
-  port.on('message', ({ tiles, count }: RunRequest) => {
+  port.on('message', ({ tiles, count, outputs }: RunRequest) => {
     queue = queue.then(async () => {
       try {
         const input = new Tensor('uint8', tiles, [count, load.inputPx, load.inputPx, 3]);
         const started = performance.now();
-        const results = await session.run({ tiles: input }, [...load.outputs]);
+        const results = await session.run({ tiles: input }, [...outputs]);
         const seconds = (performance.now() - started) / 1000;
-        const outputs = load.outputs.map((name) => results[name]!.data as Float32Array);
-        reply({ type: 'done', outputs, seconds });
+        const values = outputs.map((name) => results[name]!.data as Float32Array);
+        reply({ type: 'done', outputs: values, seconds });
       } catch (error) {
         reply(failure(error));
       }

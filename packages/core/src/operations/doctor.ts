@@ -6,7 +6,7 @@ import { isNightshiftError, toErrorRecord } from '../errors.ts';
 import { convertModel } from '../model/convert/convert.ts';
 import { writeRandomDinov2 } from '../model/convert/random-weights.ts';
 import { readModel } from '../model/info.ts';
-import { childEnvironment } from '../model/onnx.ts';
+import { childEnvironment } from '../model/onnx-engine.ts';
 import { loadJpeg } from '../slide/codec/jpeg.ts';
 import { versions } from './versions.ts';
 
