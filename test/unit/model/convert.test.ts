@@ -192,7 +192,7 @@ describe('weights that are no such model', () => {
     const error = await attempt((tensors) => {
       for (const [name, tensor] of [...tensors]) {
         tensors.delete(name);
-        tensors.set(`net.${name}`, { ...tensor, name: `net.${name}` });
+        tensors.set(`net/${name}`, { ...tensor, name: `net/${name}` });
       }
     });
     expect(error).toMatchObject({ code: 'weights-unsupported', message: expect.stringContaining('no known layout') });

@@ -80,6 +80,29 @@ describe('naming schemes', () => {
     expect((await convert(from)).digest).toBe(plain.digest);
   });
 
+  it('take a plain model before a student, an average of the weights before both', async () => {
+    const plain = await convert(checkpoint(() => {}));
+    const beside = (prefix: string, own: string) =>
+      checkpoint((tensors) => {
+        renamed((name) => own + name)(tensors);
+        for (const tensor of [...tensors.values()]) {
+          const name = prefix + tensor.name.slice(own.length);
+          tensors.set(name, { ...tensor, name, data: new Uint8Array(tensor.data.length) });
+        }
+      });
+    for (const [other, own] of [
+      ['student.backbone.', 'backbone.'],
+      ['state_dict.model.', 'state_dict.model_ema.'],
+      ['model.student.', 'model.teacher.backbone.'],
+    ] as const) {
+      expect((await convert(beside(other, own))).digest, own).toBe(plain.digest);
+    }
+    await expect(convert(beside('left.', 'right.'))).rejects.toMatchObject({
+      code: 'weights-unsupported',
+      message: expect.stringMatching(/holds several models, (left\. and right\.|right\. and left\.)/),
+    });
+  });
+
   it('give the same graph for the same values, whether query, key and value are one layer or three', async () => {
     const options = { posInterpolation: 'bicubic', embedding: 'cls', mean: [0, 0, 0], std: [1, 1, 1] } as const;
     const plain = checkpoint(() => {});
