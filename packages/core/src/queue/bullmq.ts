@@ -170,8 +170,10 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
   }
 
   async function queuesOf(role: Role): Promise<BullMq[]> {
-    const names = role === 'embed' ? (await client.smembers(modelsKey)).map((tag) => `embed-${tag}`) : [role];
-    return names.map(queueOf);
+    if (role !== 'embed') return [queueOf(role)];
+    const tags = new Set(await client.smembers(modelsKey));
+    if (model !== undefined) tags.add(modelTag(model));
+    return [...tags].map((tag) => queueOf(`embed-${tag}`));
   }
 
   async function add(role: Role, jobs: readonly Job[]): Promise<void> {
@@ -255,9 +257,8 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
       const decoded = job ? jobOf(role, job) : { problem: 'BullMQ cannot read it' };
       if (job && 'job' in decoded) return hold(role, worker, job, token, decoded.job);
       if (failure !== null && isTransient(failure)) throw failure;
-      if (!(await evict(worker, token, job?.id, 'problem' in decoded ? decoded.problem : ''))) {
-        if (failure !== null) throw failure;
-      }
+      const problem = 'problem' in decoded ? decoded.problem : '';
+      if (!(await evict(worker, { token }, problem)) && failure !== null) throw failure;
     }
     return undefined;
   }
@@ -277,10 +278,18 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
       const [held] = await renew([mine]);
       if (!held) return undefined;
     }
+    // Whatever options came with it: it leaves Redis when it ends, and this process decides whether it is tried again.
+    job.opts = { removeOnComplete: true, removeOnFail: true, stackTraceLimit: 0, attempts: 0 };
     const bury = () => client.hincrby(deadKey, worker.name, 1);
-    const fail = async (code: string, limits: { attempts: number; backoff?: { type: 'fixed'; delay: number } }) => {
-      Object.assign(job.opts, limits, { stackTraceLimit: 0 });
-      await job.moveToFailed(new Error(code), token);
+    const retry = (delay: number) => {
+      Object.assign(job.opts, { attempts: MOST_STARTS, backoff: { type: 'fixed', delay } });
+      return job.moveToFailed(new Error('retried'), token);
+    };
+    /** BullMQ's refusals have a negative code: the job is another's, or gone. What it cannot end otherwise would come back for ever. */
+    const onError = async (error: unknown) => {
+      if (Number((error as { code?: unknown }).code) < 0) stats.leasesLost += 1;
+      else if (isTransient(error)) trouble(error);
+      else await evict(worker, mine, toErrorRecord(error).message).catch(trouble);
     };
     const lease = leaseOf(
       {
@@ -293,34 +302,38 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
         commands: {
           done: () => job.moveToCompleted(null, token, false),
           release: () => job.moveToWait(token),
-          retry: (delay) => fail('retried', { attempts: MOST_STARTS, backoff: { type: 'fixed', delay } }),
-          bury: ({ code }) => fail(code, { attempts: 0 }).then(bury),
+          retry,
+          bury: ({ code }) => job.moveToFailed(new Error(code), token).then(bury),
         },
       },
-      { attempts, backoffMs, onError: unsettled, onEnd: (ended) => leases.delete(ended) },
+      { attempts, backoffMs, onError, onEnd: (ended) => leases.delete(ended) },
     );
     leases.add(lease);
     return lease;
   }
 
-  /** BullMQ's own refusals have a negative code: the job is another's, or gone. */
-  function unsettled(error: unknown): void {
-    if (Number((error as { code?: unknown }).code) < 0) stats.leasesLost += 1;
-    else trouble(error);
-  }
-
-  async function evict(worker: Worker, token: string, id: string | undefined, problem: string): Promise<boolean> {
+  /** Removes what this process holds and nobody can read. Where its id is not known, the token finds it. */
+  async function evict(
+    worker: Worker,
+    { id, token }: { id?: string; token: string },
+    problem: string,
+  ): Promise<boolean> {
     const keys = [worker.toKey('active'), worker.toKey('stalled'), deadKey];
     const own = Object.keys(worker.keys).filter((key) => key !== '');
-    const evicted = await client.eval(EVICT, keys.length, ...keys, token, worker.toKey(''), worker.name, ...own);
+    const evicted = await client.eval(
+      EVICT,
+      keys.length,
+      ...keys,
+      token,
+      id ?? '',
+      worker.toKey(''),
+      worker.name,
+      ...own,
+    );
     if (evicted !== 1) return false;
     stats.jobsRefused += 1;
-    tell(
-      new NightshiftError(
-        'job-invalid',
-        `${target.label}: ${worker.name} held "${id ?? 'something'}", which is no job: ${problem}`,
-      ),
-    );
+    const what = `${worker.name} held "${id ?? 'something'}", which is no job`;
+    tell(new NightshiftError('job-invalid', `${target.label}: ${what}: ${problem}`));
     return true;
   }
 
@@ -385,24 +398,22 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
   };
 }
 
-/** A client that is ready, within `ms`. Its first error is the answer when it is not. */
+/** A client that is ready, within `ms`. It may not be lazy: BullMQ's copies of it would give up when their first connection fails. */
 async function connect(target: RedisTarget, ms: number): Promise<Redis | Cluster> {
   const { single, cluster } = clientOptions(target);
   const client = target.kind === 'cluster' ? new Cluster([...target.hosts], cluster) : new Redis(single);
-  let first: unknown = null;
-  const listen = (error: unknown) => {
-    first ??= (error as { lastNodeError?: unknown }).lastNodeError ?? error;
-  };
-  client.on('error', listen);
+  const ready = new Promise<void>((resolve, reject) => {
+    client.once('ready', resolve);
+    client.once('error', (error) => reject((error as { lastNodeError?: unknown }).lastNodeError ?? error));
+  });
   try {
-    await within(ms, client.connect(), () => {
-      throw first ?? new NightshiftError('queue-unreachable', `${target.label} did not answer within ${ms / 1000} s`);
+    await within(ms, ready, () => {
+      throw new NightshiftError('queue-unreachable', `${target.label} has not answered for ${ms / 1000} s`);
     });
   } catch (error) {
+    client.on('error', () => {});
     client.disconnect();
-    throw queueError(first ?? error, target.label);
-  } finally {
-    client.off('error', listen);
+    throw queueError(error, target.label);
   }
   return client;
 }

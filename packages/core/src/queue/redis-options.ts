@@ -115,7 +115,7 @@ function withoutLogin(url: string): string {
 const reconnectMs = (times: number): number =>
   Math.min(5_000, 100 * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2);
 
-/** Options of the `ioredis` client of a target: it connects when told to, then reconnects for ever and sends again what had no answer. */
+/** Options of the `ioredis` client of a target: it reconnects for ever and sends again what had no answer. */
 export function clientOptions(target: RedisTarget) {
   const { username, password, sentinelPassword, db, tls, kind, hosts, master } = target;
   const options = {
@@ -142,12 +142,10 @@ export function clientOptions(target: RedisTarget) {
   return {
     single: {
       ...options,
-      lazyConnect: true,
       retryStrategy: reconnectMs,
       ...(kind === 'sentinel' ? sentinel : hosts[0]),
     },
     cluster: {
-      lazyConnect: true,
       clusterRetryStrategy: reconnectMs,
       redisOptions: options,
       // Certificates name hosts, not the addresses that these resolve to.

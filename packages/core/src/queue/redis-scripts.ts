@@ -22,25 +22,31 @@ end
 return held`;
 
 /**
- * Removes the job whose lock has a token: one that BullMQ handed over but cannot parse, so that nobody knows its id. Left alone it would
- * stall and come back for ever. KEYS: active list, stalled set, hash of dead jobs; ARGV: token, key prefix of jobs, field to count in,
- * then the names that are BullMQ's own and no job. Returns 1 or 0.
+ * Removes a job that BullMQ handed over but cannot read, so that nobody knows its id: the one whose lock has the token. Or one that it cannot
+ * end, by its id, unless another process has locked it. Left alone either would come back for ever. KEYS: active list, stalled set,
+ * hash of dead jobs; ARGV: token, id or '', key prefix of jobs, field to count in, then the names of BullMQ's own keys, which no job
+ * may take with it. Returns 1 or 0.
  */
 export const EVICT = `
 local own = {}
-for i = 4, #ARGV do own[ARGV[i]] = true end
-for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
-  local lock = ARGV[2] .. id .. ':lock'
-  if redis.pcall('GET', lock) == ARGV[1] then
-    redis.call('LREM', KEYS[1], 0, id)
-    redis.call('SREM', KEYS[2], id)
-    redis.call('DEL', lock)
-    if not own[id] then redis.call('DEL', ARGV[2] .. id) end
-    redis.call('HINCRBY', KEYS[3], ARGV[3], 1)
-    return 1
+for i = 5, #ARGV do own[ARGV[i]] = true end
+local function holder(id) return redis.pcall('GET', ARGV[3] .. id .. ':lock') end
+local id = ARGV[2] ~= '' and ARGV[2]
+if not id then
+  for _, active in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+    if holder(active) == ARGV[1] then id = active end
   end
+elseif holder(id) and holder(id) ~= ARGV[1] then
+  return 0
 end
-return 0`;
+if not id then return 0 end
+local job = ARGV[3] .. id
+redis.call('LREM', KEYS[1], 0, id)
+redis.call('SREM', KEYS[2], id)
+redis.call('DEL', job .. ':lock')
+if not own[id] or (id ~= 'meta' and redis.call('TYPE', job).ok == 'hash') then redis.call('DEL', job) end
+redis.call('HINCRBY', KEYS[3], ARGV[4], 1)
+return 1`;
 
 /**
  * What the server says about itself, and which data it holds: the id of the keyspace, made now if there is none. KEYS: where that id
