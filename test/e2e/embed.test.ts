@@ -1,7 +1,9 @@
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   cpSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   statSync,
@@ -265,6 +267,28 @@ describe('embed', () => {
         store: null,
       }),
     ).rejects.toMatchObject({ code: 'tile-not-in-record', next: expect.stringContaining('a-') });
+  });
+
+  it('stops with one clear error on a full disk, leaves nothing half-written, and goes on when there is room', async ({
+    skip,
+    onTestFinished,
+  }) => {
+    const out = b.path('small-disk');
+    mkdirSync(out);
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=96k', 'tmpfs', out]);
+    if (mounted.status !== 0) skip('needs the right to mount a small disk');
+    onTestFinished(() => void spawnSync('umount', ['-l', out]));
+    const options = { sources: [b.slide('a.svs')], model: b.model, out, store: 'none' };
+    await expect(run(options)).rejects.toMatchObject({
+      code: 'disk-full',
+      exit: 5,
+      next: expect.stringContaining('space'),
+    });
+    expect(readdirSync(join(out, '.tmp'))).toEqual([]);
+    spawnSync('mount', ['-o', 'remount,size=64m', out]);
+    const { report } = await run(options);
+    expect(report).toMatchObject({ state: 'done', failures: [] });
+    expect(await verify({ out, run: null, store: 'none' })).toMatchObject({ ok: true, findings: [] });
   });
 
   it('refuses a model whose files were changed after conversion', async () => {
