@@ -41,6 +41,15 @@ export async function openS3(uri: string, client: S3): Promise<ByteSource> {
     throw slideError(error, uri);
   });
   if (found === null) throw new NightshiftError('slide-not-found', `there is no ${uri}`);
+  if (found.etag === '') {
+    throw new NightshiftError(
+      'slide-unsupported',
+      `${uri} has no ETag, so that no version of it could be told from another`,
+      {
+        next: 'Put the object there through S3, not into the folder behind it.',
+      },
+    );
+  }
   const source = objectSource(client, at, uri, found, SLIDE_ERRORS);
   return {
     ...source,
