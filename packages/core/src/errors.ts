@@ -30,7 +30,6 @@ export const ERROR_CODES = {
   'tile-corrupt': tile('The compressed tile cannot be decoded: re-export the slide, or accept the gap.'),
   'tile-size-mismatch': tile('The tile holds another picture size than the slide declares: re-export the slide.'),
   'tile-missing': tile('The slide stores no pixels here (a sparse file): nothing to embed.'),
-  'tile-unreadable': tile('The bytes of this tile could not be read: check the storage, then run the same command.'),
   'tile-decode-crash': tile('The decoder died on this tile: please report the file that holds it.'),
   'vector-not-finite': tile('The model gave NaN or infinity: run `nightshift model check`, or use --precision fp32.'),
   // one slide
@@ -62,6 +61,9 @@ export const ERROR_CODES = {
   'model-not-found': config('Give a model directory (with model.json), or make one with `nightshift model convert`.'),
   'model-invalid': config('Convert the model again with `nightshift model convert`.'),
   'model-digest': config('The model files changed after they were converted: convert the model again.'),
+  'model-drift': config(
+    'Run `nightshift model check <dir>`; try --device cpu, another driver, or a model converted with --precision fp32.',
+  ),
   'model-mismatch': config('Use the model that the record was made with, or another --out.'),
   'weights-not-found': config('Give the file of the weights, or a directory that holds model.safetensors.'),
   'weights-invalid': config('Download the weights again and compare their sha256 with the publisher’s.'),

@@ -26,7 +26,13 @@ function boxes(rgb: Uint8Array, width: number, height: number, factor: number): 
 }
 
 const [page] = await aperioPages({ width: 900, height: 500 });
-const damaged = { ...page!, tiles: page!.tiles.with(17, Buffer.from('no JPEG')).with(20, null as never) };
+const damaged = {
+  ...page!,
+  tiles: page!.tiles
+    .with(17, Buffer.from('no JPEG'))
+    .with(20, Buffer.alloc(0x40, 0xff))
+    .with(25, null as never),
+};
 
 describe('of one level', () => {
   test('a small slide is given whole', async () => {
@@ -71,6 +77,23 @@ describe('of one level', () => {
     expect(marked).toEqual(expected);
     const inside = 3 * (30 * 300 + 50);
     expect([...overview.rgb.subarray(inside, inside + 3)]).toEqual([255, 255, 255]);
+  });
+
+  test('what a sparse file stores nothing of is white and not marked: nobody scanned there', async () => {
+    const kept = [20, 21, 35, 36];
+    const sparse = { ...page!, tiles: page!.tiles.map((tile, i) => (kept.includes(i) ? tile : null)) };
+    const slide = await openSlide(memorySource(writeTiff([sparse])));
+    const overview = await readOverview(slide, { maxPixels: 66_000 }, pool);
+    expect(overview.blocksFailed).toBe(0);
+    expect(overview.unreadable.includes(1)).toBe(false);
+    // Blocks (5..6, 1..2) of 64 px on white, in bins of 3 px: the bins at the edges are averages of both.
+    const whole = await readRegion(await openSlide(memorySource(writeTiff([page!]))), 0, 0, 0, 900, 500, pool);
+    for (let y = 0; y < 500; y++) {
+      for (let x = 0; x < 900; x++) {
+        if (x < 320 || x >= 448 || y < 64 || y >= 192) whole.fill(255, 3 * (y * 900 + x), 3 * (y * 900 + x) + 3);
+      }
+    }
+    expect(Buffer.compare(overview.rgb, boxes(whole, 900, 500, 3))).toBe(0);
   });
 
   test('an abort ends it with its reason', async () => {

@@ -209,6 +209,68 @@ describe('what a read costs', () => {
     expect(stats.decodeSeconds).toBeGreaterThan(0);
   });
 
+  /** A slide of a MiB a row, `COLUMNS` blocks wide, and what was read of it. */
+  async function wideSlide() {
+    const [columns, rows, side] = [60, 12, 128];
+    const [tile] = await jpegTiles(drawPicture(side, side), side);
+    const padded = Buffer.concat([tile!, Buffer.alloc(18_000 - tile!.length)]);
+    const tiles = Array.from({ length: columns * rows }, () => padded);
+    const inner = memorySource(writeTiff([{ width: columns * side, height: rows * side, tile: side, tiles }]));
+    const slide = await openSlide(inner);
+    await slide.blocks(0);
+    const reads: { offset: number; length: number }[] = [];
+    let [held, most] = [0, 0];
+    const source: ByteSource = {
+      ...inner,
+      async read(ranges, signal) {
+        reads.push(...ranges);
+        most = Math.max(most, ++held);
+        const parts = await inner.read(ranges, signal);
+        held--;
+        return parts;
+      },
+    };
+    const stored = columns * rows * padded.length;
+    return { slide: { ...slide, source }, reads, stored, blockBytes: padded.length, most: () => most };
+  }
+  const raster = (columns: number, rows: number, left = 0) =>
+    request(
+      Array.from({ length: columns * rows }, (_, i): [number, number] => [
+        (left + (i % columns)) * 128,
+        Math.floor(i / columns) * 128,
+      ]),
+      { readPx: levelPx(128), tilePx: tilePx(128) },
+    );
+  const sum = (reads: readonly { length: number }[]) => reads.reduce((total, { length }) => total + length, 0);
+
+  test('blocks that lie together are read in requests of about a MiB, every byte once', async () => {
+    const { slide, reads, stored } = await wideSlide();
+    const { stats } = await readAll(slide, raster(60, 12));
+    expect(sum(reads)).toBe(stored);
+    expect(stored / reads.length).toBeGreaterThan(0.85 * 2 ** 20);
+    expect(Math.max(...reads.map(({ length }) => length))).toBeLessThanOrEqual(2 ** 20);
+    expect(stats).toMatchObject({ bytesRead: stored, requests: reads.length, blocksDecoded: 720 });
+  });
+
+  test('of a narrow stripe each row is one request, and nothing beside it is read', async () => {
+    const { slide, reads, blockBytes } = await wideSlide();
+    await readAll(slide, raster(20, 12, 20));
+    expect(reads).toHaveLength(12);
+    expect(sum(reads)).toBe(20 * 12 * blockBytes);
+  });
+
+  test('bytes are read ahead of the decoder, within the memory given', async () => {
+    const { slide, most, reads } = await wideSlide();
+    let after = 0;
+    for await (const _ of readTiles(slide, raster(60, 12), pool, { maxBytesInFlight: 64 << 20 })) {
+      after ||= reads.length;
+    }
+    expect(most()).toBeGreaterThan(4);
+    // The first chunk needs one read; at most 8 MiB are read before it is taken, and one read for each chunk in flight.
+    expect(after).toBeGreaterThan(4);
+    expect(after).toBeLessThanOrEqual(13);
+  });
+
   test('only the blocks that tiles touch are read', async () => {
     const { stats } = await readAll(
       await open(),
@@ -379,14 +441,27 @@ describe('trouble with the source', () => {
     return { ...slide, source };
   }
 
-  test('a stretch that cannot be read costs only the blocks in it', async () => {
-    const eio = new NightshiftError('slide-unreadable', 'EIO');
-    const slide = await openArmed(failing((offset, length) => (within(offset, length) ? eio : null)));
-    const corners = every(25);
-    const touches = corners.flatMap(([x, y], i) => (x < 192 && x + 50 > 128 && y < 128 && y + 50 > 64 ? [i] : []));
-    const read = await readAll(slide, request(corners));
-    expect(read.codes).toEqual(Object.fromEntries(touches.map((i) => [i, 'tile-unreadable'])));
-    expect(read.tiles[0]!.equals(cut(0, 0, 50))).toBe(true);
+  test.each(['slide-unreadable', 's3-unavailable', 'slide-forbidden'] as const)(
+    'storage that fails with %s ends the read: trying again may help, and the tiles are not to blame',
+    async (code) => {
+      const error = new NightshiftError(code, 'no bytes');
+      const slide = await openArmed(failing((offset, length) => (within(offset, length) ? error : null)));
+      await expect(readAll(slide, request(every(25)))).rejects.toBe(error);
+    },
+  );
+
+  test('a file that ends early costs the tiles behind its end', async () => {
+    const cutAt = bad.from + 10;
+    const slide = await openArmed({ ...memorySource(file.subarray(0, cutAt)) });
+    const { codes } = await readAll(
+      slide,
+      request([
+        [0, 0],
+        [130, 70],
+        [200, 130],
+      ]),
+    );
+    expect(codes).toEqual({ 1: 'tile-truncated', 2: 'tile-truncated' });
   });
 
   test('a slide that changed ends the read', async () => {

@@ -1,28 +1,63 @@
-import { type ErrorRecord, isNightshiftError, NightshiftError, toErrorRecord } from '../errors.ts';
+import { type ErrorRecord, NightshiftError, toErrorRecord } from '../errors.ts';
 import { coalesce } from '../source/ranges.ts';
 import type { ByteRange } from '../source/source.ts';
 import type { CompressedBlocks } from './decode-tasks.ts';
-import type { BlockIndex, Level, Slide } from './slide.ts';
+import type { BlockIndex, Slide } from './slide.ts';
 import { LIMITS } from './tiff/ifd.ts';
 
-/** Neighbouring blocks are joined to reads of about a MiB: one request costs more than decoding some tiles. */
-const JOIN = { maxGap: 65_536, maxLength: 1 << 20 } as const;
+/**
+ * Neighbouring blocks are joined to reads of about a MiB: one request costs more than decoding some tiles. A gap of a block or
+ * so is read with them; a larger one would be a good part of what a slide of little tissue reads.
+ */
+const JOIN = { maxGap: 16_384, maxLength: 1 << 20 } as const;
+/** Compressed bytes that are joined at a time, and read before they are asked for. */
+const AHEAD_BYTES = 8 << 20;
 
 export interface ReadBlocks {
   /** The blocks that were read, in the order asked. */
   readonly blocks: readonly number[];
+  /** Their bytes, in memory of their own. */
   readonly compressed: CompressedBlocks;
   readonly failures: ReadonlyMap<number, ErrorRecord>;
+  /** What this call asked of the source; a joined read counts for the call that comes for the first of its blocks. */
   readonly bytesRead: number;
   readonly requests: number;
 }
 
-/** Reads compressed blocks of one level. A block is named by its index, `row * columns + column`. */
+/** A joined read. */
+interface Read {
+  readonly range: ByteRange;
+  /** Blocks in it that nobody has come for yet. */
+  waiting: number;
+  /** Null until it is started and after its last block was taken. */
+  bytes: Promise<Uint8Array> | null;
+  counted: boolean;
+}
+
+interface Placed {
+  readonly read: Read;
+  readonly range: ByteRange;
+}
+
+/**
+ * Reads compressed blocks of one level, each once, ahead of the calls that want them. A block is named by its index,
+ * `row * columns + column`.
+ */
 export class BlockReader {
   readonly slide: Slide;
   readonly level: number;
   readonly #index: BlockIndex;
   readonly #signal: AbortSignal;
+  #order: Iterator<number> = [].values();
+  #ahead: number = AHEAD_BYTES;
+  /** Blocks that were expected and are planned: whoever wants one again reads it apart. */
+  readonly #seen = new Set<number>();
+  /** Blocks whose read is planned and that nobody has come for yet. */
+  readonly #placed = new Map<number, Placed>();
+  /** Planned reads that are not started, the first wanted first. */
+  #planned: Read[] = [];
+  #heldBytes = 0;
+  readonly #underWay = new Set<Promise<unknown>>();
 
   private constructor(slide: Slide, level: number, index: BlockIndex, signal: AbortSignal) {
     this.slide = slide;
@@ -35,55 +70,136 @@ export class BlockReader {
     return new BlockReader(slide, level, await slide.blocks(level, signal), signal);
   }
 
+  /** Which blocks will be asked for, about in which order: they are joined and read ahead, at most about `maxBytes` of them. */
+  expect(order: Iterable<number>, maxBytes: number = AHEAD_BYTES): void {
+    this.#order = order[Symbol.iterator]();
+    this.#ahead = Math.max(JOIN.maxLength, Math.min(AHEAD_BYTES, maxBytes));
+  }
+
   /**
-   * Reads blocks by joined ranges. Where a joined read fails its blocks are read one by one, so that a damaged stretch costs
-   * only the blocks in it. Throws where nothing more can be read: `slide-changed`, or the signal's reason.
+   * The bytes of blocks. One that lies outside the file or claims too much is a failure. Throws the source's error where it
+   * cannot be read, or the signal's reason.
    */
   async read(wanted: readonly number[]): Promise<ReadBlocks> {
     const failures = new Map<number, ErrorRecord>();
     const blocks: number[] = [];
-    const ranges: ByteRange[] = [];
+    const places: Placed[] = [];
+    const apart = this.#place(wanted.filter((block) => !this.#placed.has(block) && !this.#planUpTo(block)));
     for (const block of wanted) {
-      const range = this.#range(block);
-      if (range instanceof NightshiftError) {
-        failures.set(block, toErrorRecord(range));
-        continue;
+      const placed = this.#placed.get(block) ?? apart.get(block);
+      if (placed === undefined) failures.set(block, toErrorRecord(this.#range(block)));
+      else {
+        blocks.push(block);
+        places.push(placed);
       }
-      blocks.push(block);
+    }
+    const cost = { bytesRead: 0, requests: 0 };
+    for (const { read } of places) {
+      this.#start(read);
+      if (read.counted) continue;
+      read.counted = true;
+      cost.bytesRead += read.range.length;
+      cost.requests++;
+    }
+    this.#readAhead();
+    const compressed = await this.#take(blocks, places);
+    this.#readAhead();
+    return { blocks, compressed, failures, ...cost };
+  }
+
+  /** Resolves when no read is under way any more. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#underWay);
+  }
+
+  /** Plans reads until one holds the block; false where it is not, or no longer, expected. */
+  #planUpTo(block: number): boolean {
+    if (this.#seen.has(block)) return false;
+    while (!this.#seen.has(block)) {
+      const window: number[] = [];
+      for (let bytes = 0; bytes < this.#ahead; ) {
+        const next = this.#order.next();
+        if (next.done) break;
+        window.push(next.value);
+        this.#seen.add(next.value);
+        const range = this.#range(next.value);
+        if (!(range instanceof NightshiftError)) bytes += range.length;
+      }
+      if (window.length === 0) return false;
+      const placed = this.#place(window);
+      for (const [at, place] of placed) this.#placed.set(at, place);
+      this.#planned.push(...new Set(Array.from(placed.values(), ({ read }) => read)));
+    }
+    return true;
+  }
+
+  /** The reads for some blocks, in the order of the blocks. Those that cannot be read are left out. */
+  #place(blocks: readonly number[]): Map<number, Placed> {
+    const readable: number[] = [];
+    const ranges: ByteRange[] = [];
+    for (const block of new Set(blocks)) {
+      const range = this.#range(block);
+      if (range instanceof NightshiftError) continue;
+      readable.push(block);
       ranges.push(range);
     }
-    if (blocks.length === 0) return this.#result([], [], { ranges: [], ...coalesce([], JOIN) }, failures, 0);
     const joined = coalesce(ranges, JOIN);
-    const { source } = this.slide;
-    try {
-      const reads = await source.read(joined.reads, this.#signal);
-      return this.#result(blocks, reads, { ranges, ...joined }, failures, joined.reads.length);
-    } catch (error) {
-      this.#rethrowFinal(error);
+    const reads = joined.reads.map((range): Read => ({ range, waiting: 0, bytes: null, counted: false }));
+    const placed = new Map<number, Placed>();
+    for (const [i, block] of readable.entries()) {
+      const read = reads[joined.read[i]!]!;
+      read.waiting++;
+      placed.set(block, { read, range: ranges[i]! });
     }
-    const good: { block: number; range: ByteRange; bytes: Uint8Array }[] = [];
-    for (const [i, block] of blocks.entries()) {
-      try {
-        const [bytes] = await source.read([ranges[i]!], this.#signal);
-        good.push({ block, range: ranges[i]!, bytes: bytes! });
-      } catch (error) {
-        this.#rethrowFinal(error);
-        failures.set(block, tileError(error, this.#name(block)));
-      }
+    return placed;
+  }
+
+  /** Starts planned reads as far as the memory for them goes. */
+  #readAhead(): void {
+    while (this.#planned.length > 0) {
+      const next = this.#planned[0]!;
+      if (next.bytes === null && this.#heldBytes + next.range.length > this.#ahead) return;
+      this.#planned.shift();
+      this.#start(next);
     }
-    const apart = {
-      ranges: good.map(({ range }) => range),
-      read: Int32Array.from(good.keys()),
-      offset: new Float64Array(good.length),
-    };
-    const reads = good.map(({ bytes }) => bytes);
-    return this.#result(
-      good.map(({ block }) => block),
-      reads,
-      apart,
-      failures,
-      joined.reads.length + blocks.length,
-    );
+  }
+
+  #start(read: Read): void {
+    if (read.bytes !== null || read.waiting === 0) return;
+    this.#heldBytes += read.range.length;
+    const bytes = this.slide.source.read([read.range], this.#signal).then(([only]) => only!);
+    read.bytes = bytes;
+    // Who comes for a block of it sees the failure; where nobody comes it is nobody's.
+    const over = bytes
+      .catch(() => {})
+      .then(() => {
+        this.#underWay.delete(over);
+      });
+    this.#underWay.add(over);
+  }
+
+  /** Copies blocks out of the reads that hold them: what goes to another thread must not take its neighbours along. */
+  async #take(blocks: readonly number[], places: readonly Placed[]): Promise<CompressedBlocks> {
+    const reads = await Promise.all(places.map(({ read }) => read.bytes!)).catch((error) => {
+      this.#signal.throwIfAborted();
+      throw error;
+    });
+    const length = Int32Array.from(places, ({ range }) => range.length);
+    const offset = new Float64Array(places.length);
+    const bytes = new Uint8Array(length.reduce((sum, one) => sum + one, 0));
+    for (let i = 0, at = 0; i < places.length; i++) {
+      const { read, range } = places[i]!;
+      const from = range.offset - read.range.offset;
+      bytes.set(reads[i]!.subarray(from, from + range.length), at);
+      offset[i] = at;
+      at += range.length;
+      this.#placed.delete(blocks[i]!);
+      read.waiting--;
+      if (read.waiting > 0) continue;
+      this.#heldBytes -= read.range.length;
+      read.bytes = null;
+    }
+    return { bytes, offset, length, ...this.#used(blocks) };
   }
 
   #range(block: number): ByteRange | NightshiftError {
@@ -102,28 +218,15 @@ export class BlockReader {
     return range;
   }
 
-  #result(
-    blocks: readonly number[],
-    reads: readonly Uint8Array[],
-    joined: { readonly ranges: readonly ByteRange[]; readonly read: Int32Array; readonly offset: Float64Array },
-    failures: ReadonlyMap<number, ErrorRecord>,
-    requests: number,
-  ): ReadBlocks {
+  /** The part of each block that lies on the slide. */
+  #used(blocks: readonly number[]): { usedWidth: Int32Array; usedHeight: Int32Array } {
     const { width, height, blockWidth, blockHeight, columns } = this.slide.levels[this.level]!;
-    const used = (block: number, along: 'x' | 'y') =>
-      along === 'x'
-        ? Math.min(blockWidth, width - (block % columns) * blockWidth)
-        : Math.min(blockHeight, height - Math.floor(block / columns) * blockHeight);
-    const compressed: CompressedBlocks = {
-      reads,
-      read: joined.read,
-      offset: joined.offset,
-      length: Int32Array.from(joined.ranges, ({ length }) => length),
-      usedWidth: Int32Array.from(blocks, (block) => used(block, 'x')),
-      usedHeight: Int32Array.from(blocks, (block) => used(block, 'y')),
+    return {
+      usedWidth: Int32Array.from(blocks, (block) => Math.min(blockWidth, width - (block % columns) * blockWidth)),
+      usedHeight: Int32Array.from(blocks, (block) =>
+        Math.min(blockHeight, height - Math.floor(block / columns) * blockHeight),
+      ),
     };
-    const bytesRead = reads.reduce((sum, { length }) => sum + length, 0);
-    return { blocks, compressed, failures, bytesRead, requests };
   }
 
   /** An error names the block: level, column and row. */
@@ -131,75 +234,4 @@ export class BlockReader {
     const { columns } = this.slide.levels[this.level]!;
     return `block (${block % columns}, ${Math.floor(block / columns)}) of level ${this.level}`;
   }
-
-  #rethrowFinal(error: unknown): void {
-    this.#signal.throwIfAborted();
-    if (!isNightshiftError(error, 'slide-truncated', 'slide-unreadable')) throw error;
-  }
-}
-
-function tileError(error: unknown, name: string): ErrorRecord {
-  const code = isNightshiftError(error, 'slide-truncated') ? 'tile-truncated' : 'tile-unreadable';
-  return toErrorRecord(new NightshiftError(code, `${name}: ${(error as Error).message}`));
-}
-
-/** Blocks that one task decodes: some tens of milliseconds of work, and at worst some seconds. */
-export function blocksPerTask({ blockWidth, blockHeight }: Level): number {
-  return Math.max(1, Math.floor(2 ** 22 / (blockWidth * blockHeight)));
-}
-
-/** What `decodeBlocks` found out. */
-export interface DecodedBlocks<R> {
-  /** One entry for each task that ended: its blocks and what it gave. */
-  readonly results: readonly { readonly blocks: readonly number[]; readonly result: R }[];
-  readonly failures: Map<number, ErrorRecord>;
-  /** A thread was given up; where it hangs it may still write to memory that it shares. */
-  readonly crashed: boolean;
-  readonly bytesRead: number;
-  readonly requests: number;
-}
-
-/**
- * Reads blocks and runs a task on them that may kill its thread. Then each block is read and run again alone, so that only the
- * one at fault fails.
- */
-export async function decodeBlocks<R extends { readonly failures: readonly { index: number; error: ErrorRecord }[] }>(
-  reader: BlockReader,
-  wanted: readonly number[],
-  run: (read: ReadBlocks, transfer: ArrayBuffer[]) => Promise<R>,
-): Promise<DecodedBlocks<R>> {
-  const read = await reader.read(wanted);
-  const failures = new Map(read.failures);
-  let { bytesRead, requests } = read;
-  const { blocks } = read;
-  if (blocks.length === 0) return { results: [], failures, crashed: false, bytesRead, requests };
-  try {
-    const result = await run(read, owned(read.compressed.reads));
-    for (const { index, error } of result.failures) failures.set(blocks[index]!, error);
-    return { results: [{ blocks, result }], failures, crashed: false, bytesRead, requests };
-  } catch (error) {
-    if (!isNightshiftError(error, 'tile-decode-crash')) throw error;
-    if (blocks.length === 1) {
-      failures.set(blocks[0]!, toErrorRecord(error));
-      return { results: [], failures, crashed: true, bytesRead, requests };
-    }
-  }
-  const results: { blocks: readonly number[]; result: R }[] = [];
-  for (const block of blocks) {
-    const alone = await decodeBlocks(reader, [block], run);
-    results.push(...alone.results);
-    for (const [failed, error] of alone.failures) failures.set(failed, error);
-    bytesRead += alone.bytesRead;
-    requests += alone.requests;
-  }
-  return { results, failures, crashed: true, bytesRead, requests };
-}
-
-/** Buffers that may be handed to another thread: each whole and used once. */
-function owned(reads: readonly Uint8Array[]): ArrayBuffer[] {
-  const buffers = new Set<ArrayBuffer>();
-  for (const { buffer, byteLength } of reads) {
-    if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffers.add(buffer);
-  }
-  return [...buffers];
 }

@@ -3,10 +3,9 @@ import { type DctScale, JpegBlocks, type JpegChoice, loadJpeg } from './codec/jp
 import { type Filter, type Fit, fitTile, type Rgb, resize } from './resample.ts';
 import type { BlockCodec } from './slide.ts';
 
-/** Compressed blocks as they were read: block i is `length[i]` bytes of `reads[read[i]]` from `offset[i]`. */
+/** Compressed blocks: block i is `length[i]` of the `bytes` from `offset[i]`. */
 export interface CompressedBlocks {
-  readonly reads: readonly Uint8Array[];
-  readonly read: Int32Array;
+  readonly bytes: Uint8Array<ArrayBuffer>;
   readonly offset: Float64Array;
   readonly length: Int32Array;
   /** Part of block i that lies on the slide, px. */
@@ -92,7 +91,7 @@ export async function createTaskRunner(jpeg: JpegChoice): Promise<TaskRunner> {
     const { codec, compressed } = task;
     if (codec.kind !== 'jpeg') throw new NightshiftError('tile-corrupt', `no decoder for ${codec.kind}`);
     const at = compressed.offset[i]!;
-    const bytes = compressed.reads[compressed.read[i]!]!.subarray(at, at + compressed.length[i]!);
+    const bytes = compressed.bytes.subarray(at, at + compressed.length[i]!);
     const shape = { ...size, usedWidth: compressed.usedWidth[i]!, usedHeight: compressed.usedHeight[i]! };
     jpegBlocks.decode(bytes, codec.prefix, shape, out, scale);
   }

@@ -1,5 +1,6 @@
-import { BlockReader, blocksPerTask, decodeBlocks } from './block-reader.ts';
+import { BlockReader } from './block-reader.ts';
 import type { DctScale } from './codec/jpeg.ts';
+import { blocksPerTask, decodeBlocks } from './decode-blocks.ts';
 import type { DecodePool } from './decode-pool.ts';
 import type { Level, Slide } from './slide.ts';
 
@@ -10,9 +11,9 @@ export interface Overview {
   /** Level-0 pixels per pixel of the overview. The last column and row may reach beyond the slide. */
   readonly downsampleX: number;
   readonly downsampleY: number;
-  /** uint8 RGB [height, width, 3]; white where nothing could be read. */
+  /** uint8 RGB [height, width, 3]; white where nothing could be read, and where a sparse file stores nothing: nobody scanned there. */
   readonly rgb: Uint8Array;
-  /** [height, width]: 1 where some of the pixels below could not be decoded or are not stored. */
+  /** [height, width]: 1 where some of the pixels below are stored and could not be read or decoded. */
   readonly unreadable: Uint8Array;
   readonly blocksFailed: number;
 }
@@ -51,7 +52,10 @@ export async function readOverview(
       const task = { codec, compressed, ...size, columns, rows, scale, bin: factor / scale };
       return pool.run('bins', task, { transfer, signal });
     });
-    blocksFailed += decoded.failures.size;
+    for (const [block, { code }] of decoded.failures) {
+      if (code === 'tile-missing') sums.addWhite(block % level.columns, Math.floor(block / level.columns));
+      else blocksFailed++;
+    }
     for (const { blocks, result } of decoded.results) {
       for (const [i, block] of blocks.entries()) {
         const part = result.sums[i];
@@ -61,6 +65,7 @@ export async function readOverview(
   }
 
   const count = level.columns * level.rows;
+  reader.expect(Array(count).keys());
   let next = 0;
   const lane = async () => {
     while (next < count) {
@@ -74,7 +79,11 @@ export async function readOverview(
       }
     }
   };
-  await Promise.all(Array.from({ length: pool.threads + 1 }, lane));
+  const lanes = Array.from({ length: pool.threads + 1 }, lane);
+  // Nothing reads or decodes any more when this returns or throws.
+  await Promise.allSettled(lanes);
+  await reader.settled();
+  await Promise.all(lanes);
   const base = slide.levels[0]!;
   return {
     ...sums.picture(),
@@ -130,6 +139,25 @@ class BinSums {
     for (let from = 0, y = top; from < part.length; from += length, y++) {
       const to = 4 * (y * this.#width + left);
       for (let i = 0; i < length; i++) this.#sums[to + i] = this.#sums[to + i]! + part[from + i]!;
+    }
+  }
+
+  /** Adds a block that is white. */
+  addWhite(column: number, row: number): void {
+    const bin = this.#bin;
+    const across = {
+      from: column * this.#block.width,
+      to: Math.min(this.#level.width, (column + 1) * this.#block.width),
+    };
+    const down = { from: row * this.#block.height, to: Math.min(this.#level.height, (row + 1) * this.#block.height) };
+    for (let y = Math.floor(down.from / bin); y * bin < down.to; y++) {
+      const tall = Math.min(down.to, (y + 1) * bin) - Math.max(down.from, y * bin);
+      for (let x = Math.floor(across.from / bin); x * bin < across.to; x++) {
+        const count = tall * (Math.min(across.to, (x + 1) * bin) - Math.max(across.from, x * bin));
+        const i = 4 * (y * this.#width + x);
+        for (let c = 0; c < 3; c++) this.#sums[i + c] = this.#sums[i + c]! + 255 * count;
+        this.#sums[i + 3] = this.#sums[i + 3]! + count;
+      }
     }
   }
 

@@ -1,6 +1,7 @@
 import { isNightshiftError, NightshiftError } from '../errors.ts';
 import { BlockCache, type CachedBlock } from './block-cache.ts';
-import { type BlockReader, blocksPerTask, decodeBlocks } from './block-reader.ts';
+import type { BlockReader } from './block-reader.ts';
+import { blocksPerTask, decodeBlocks } from './decode-blocks.ts';
 import type { DecodePool } from './decode-pool.ts';
 import type { BlockStore, TaskResult, TilesTask } from './decode-tasks.ts';
 import type { TileChunk, TileFailure, TileOptions, TileStats } from './tiles.ts';
@@ -46,7 +47,7 @@ export class TileJob {
     const { width, height, blockWidth, blockHeight, columns, rows } = slide.levels[level]!;
 
     this.#lastUse = new Int32Array(columns * rows).fill(-1);
-    let distinct = 0;
+    const order: number[] = [];
     let underOne = 0;
     for (let i = 0; i < request.x.length; i++) {
       const [x, y] = [request.x[i]!, request.y[i]!];
@@ -59,10 +60,12 @@ export class TileJob {
       const blocks = this.#blocksUnder(i);
       underOne = Math.max(underOne, blocks.length);
       for (const block of blocks) {
-        if (this.#lastUse[block] === -1) distinct++;
+        if (this.#lastUse[block] === -1) order.push(block);
         this.#lastUse[block] = i;
       }
     }
+    const distinct = order.length;
+    reader.expect(order, budget / 8);
     const blockBytes = 3 * blockWidth * blockHeight;
     const slots = Math.min(distinct, Math.max(underOne, Math.floor(budget / 2 / blockBytes)));
     if (slots * blockBytes > MOST_STORE_BYTES) {
@@ -111,8 +114,9 @@ export class TileJob {
     return this.#finish(first, end - first, blocks.held, parts);
   }
 
-  /** To be called when nothing is in flight. */
-  close(): void {
+  /** To be called when no chunk is in flight. */
+  async close(): Promise<void> {
+    await this.#reader.settled();
     if (!this.#crashed) this.#pool.memory.giveBackShared(this.#store.memory);
   }
 

@@ -50,7 +50,7 @@ export interface TileStats {
 
 export interface TileOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Decoded blocks and chunks that one call holds; at least what one tile needs. Default 64 MiB. */
+  /** Decoded blocks and chunks that one call holds; at least what one tile needs. Compressed blocks come on top, an eighth. Default 64 MiB. */
   readonly maxBytesInFlight?: number | undefined;
   /** Called once a chunk, with what this chunk has cost. */
   readonly onStats?: ((stats: TileStats) => void) | undefined;
@@ -59,8 +59,9 @@ export interface TileOptions {
 /**
  * Reads tiles, in the order of the request, in chunks of about 4 MiB. Bytes of the next chunks are read and decoded while the
  * caller works on one; a block is decoded once a call as long as the blocks between two tiles that share it fit into memory.
- * A block that is missing, truncated, corrupt or kills its decoder fails the tiles that touch it and no others. Throws where no
- * more can be read: `slide-changed`, a lost pool, the signal's reason. Tiles must lie wholly on the level.
+ * A block that is missing, truncated, corrupt or kills its decoder fails the tiles that touch it and no others. Throws where
+ * bytes cannot be had: the source's error (`slide-unreadable`, `slide-changed`, a store that is down), a lost pool, the signal's
+ * reason. Tiles must lie wholly on the level.
  */
 export async function* readTiles(
   slide: Slide,
@@ -118,6 +119,6 @@ async function* readRectangles(slide: Slide, request: Rectangles, pool: DecodePo
   } finally {
     stop.abort();
     await Promise.allSettled(inFlight);
-    job.close();
+    await job.close();
   }
 }
