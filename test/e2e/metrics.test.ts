@@ -43,7 +43,7 @@ describe('a run that Prometheus watches', () => {
         meter.slidePlanned(...args);
       },
       shardDone(...args: Parameters<typeof meter.shardDone>) {
-        committed += args[2];
+        committed += args[2].ok;
         meter.shardDone(...args);
       },
     };

@@ -29,8 +29,7 @@ describe('metrics', () => {
     meter.slideFound(slide);
     meter.tilesFound(7);
     meter.tilesEmbedded(90);
-    meter.tilesFailed(3);
-    meter.shardDone(slide, { index: 0, of: 1 }, 90);
+    meter.shardDone(slide, { index: 0, of: 1 }, { ok: 90, failed: 3 });
     meter.batch({ tiles: 24, capacity: 32, seconds: 0.2 });
     meter.read({ bytesRead: 4096, requests: 2, blocksDecoded: 5, decodeSeconds: 0.02 });
     meter.stage('plan', 2);
@@ -56,7 +55,7 @@ describe('metrics', () => {
     const metrics = open();
     metrics.meter.tilesEmbedded(64);
     expect(await value(metrics, 'tiles_total{outcome="ok"}')).toBe(0);
-    metrics.meter.shardDone(slide, { index: 0, of: 2 }, 60);
+    metrics.meter.shardDone(slide, { index: 0, of: 2 }, { ok: 60, failed: 0 });
     expect(await value(metrics, 'tiles_total{outcome="ok"}')).toBe(60);
     expect(await value(metrics, 'tiles_inferred_total')).toBe(64);
   });

@@ -2,6 +2,7 @@ import { command, integer, list, type Outcome, SHARED, text, toggle } from '@nig
 import {
   createMetrics,
   NightshiftError,
+  observeS3,
   type Role,
   startHttp,
   startWorker,
@@ -86,6 +87,7 @@ export const workCommand = command({
       });
     const roles = rolesOf(flags.roles);
     const metrics = createMetrics({ version: versions().nightshift, roles });
+    observeS3(metrics.s3);
     const drain = new AbortController();
     const draining = AbortSignal.any([signal, drain.signal]);
     let worker: Worker | null = null;
@@ -94,6 +96,7 @@ export const workCommand = command({
       ...(flags.host === null ? {} : { host: flags.host }),
       token: process.env.NIGHTSHIFT_METRICS_TOKEN ?? null,
       metrics,
+      // A loop that stands still answers nothing, and an engine that cannot be started again ends the worker.
       alive: () => true,
       ready: () => readiness(worker, draining.aborted),
     });

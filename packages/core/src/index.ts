@@ -1,3 +1,4 @@
+export { observeS3 } from './compose.ts';
 export * from './errors.ts';
 export { type HttpOptions, type HttpServer, type Readiness, startHttp } from './http.ts';
 export {

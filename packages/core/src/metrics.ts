@@ -135,9 +135,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     slideFailed: () => slides.inc({ outcome: 'failed' }),
     tilesFound: (count) => tilesFound.inc(count),
     tilesEmbedded: (count) => tilesInferred.inc(count),
-    tilesFailed: (count) => tiles.inc({ outcome: 'failed' }, count),
-    shardDone(_slide, _shard, rows) {
-      tiles.inc({ outcome: 'ok' }, rows);
+    shardDone(_slide, _shard, { ok, failed }) {
+      tiles.inc({ outcome: 'ok' }, ok);
+      tiles.inc({ outcome: 'failed' }, failed);
       shards.inc({ outcome: 'ok' });
       lastCommit.setToCurrentTime();
     },
@@ -283,7 +283,6 @@ export function combineMeters(...meters: readonly Meter[]): Meter {
     slideFailed: all('slideFailed'),
     tilesFound: all('tilesFound'),
     tilesEmbedded: all('tilesEmbedded'),
-    tilesFailed: all('tilesFailed'),
     shardDone: all('shardDone'),
     batch: all('batch'),
     read: all('read'),

@@ -9,6 +9,7 @@ import {
   quoted,
   SHARED,
   type Terminal,
+  text,
   toggle,
 } from '@nightshift/cli';
 import {
@@ -16,6 +17,7 @@ import {
   type DryRunReport,
   dryRun,
   NightshiftError,
+  observeS3,
   startHttp,
   submit,
   versions,
@@ -64,6 +66,11 @@ export const submitCommand = command({
       fallback: null,
       defaultText: 'none',
     }),
+    host: text({
+      about: 'address of that port; anything but loopback shows it to the network',
+      placeholder: 'HOST',
+      defaultText: '127.0.0.1',
+    }),
   },
   async run({ args, flags, terminal, signal }): Promise<Outcome> {
     const options = runOptions(args, flags);
@@ -78,11 +85,14 @@ export const submitCommand = command({
     }
     const redis = redisUrl(flags.redis);
     const metrics = flags.port === null ? null : createMetrics({ version: versions().nightshift, roles: ['producer'] });
+    if (metrics) observeS3(metrics.s3);
     const http =
       metrics === null
         ? null
         : await startHttp({
             port: flags.port!,
+            ...(flags.host === null ? {} : { host: flags.host }),
+            token: process.env.NIGHTSHIFT_METRICS_TOKEN ?? null,
             metrics,
             alive: () => true,
             ready: () => ({ ready: true, reasons: [] }),

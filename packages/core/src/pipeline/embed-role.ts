@@ -63,7 +63,6 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
           const error = failed.get(tile);
           if (error) {
             vectors.failed(tile, error);
-            meter.tilesFailed(1);
           } else {
             await batcher.push(chunk.pixels.subarray(i * tileBytes, (i + 1) * tileBytes), vectors.sink(tile));
           }
@@ -76,16 +75,11 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
   }
 
   /**
-   * Publishes a shard whose vectors are all there, and tells `index` when it was the slide's last one. The only shard of a slide is
-   * published as the slide file at once.
-   * @returns rows published
+   * Publishes a shard whose vectors are all there. The only shard of a slide is published as the slide file at once.
+   * @returns how many tiles have a vector and how many have none
    */
-  async function commit(
-    lease: Lease,
-    { record, recipe, recipeId }: Run,
-    plan: Plan,
-    vectors: ShardVectors,
-  ): Promise<number> {
+  async function commit(lease: Lease, run: Run, plan: Plan, vectors: ShardVectors) {
+    const { record, recipe } = run;
     const shard = lease.job.shard!;
     const { ok, vectors: values } = vectors.rows();
     const at = (axis: readonly number[]) => Int32Array.from(ok, (i) => axis[shard.from + i]);
@@ -96,17 +90,19 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
     }));
     const rows = { x: at(plan.x), y: at(plan.y), vectors: values };
     const started = performance.now();
-    let last = shard.of === 1;
-    if (last) {
-      await record.publishSlide(recipe, plan, { rows, failures });
-    } else {
-      await record.putShard(recipe, plan, shard, rows, failures);
-      last = (await record.listShards(recipeId, plan.slide.key)).length === shard.of;
-    }
+    if (shard.of === 1) await record.publishSlide(recipe, plan, { rows, failures });
+    else await record.putShard(recipe, plan, shard, rows, failures);
     meter.stage('write', (performance.now() - started) / 1000);
-    if (last) await queue.add('index', [indexJob(lease.job)]);
-    await lease.done();
-    return rows.x.length;
+    await handOn(lease, run);
+    return { ok: ok.length, failed: failures.length };
+  }
+
+  /** Ends the lease of a shard that is in, and tells `index` when it was the slide's last one. */
+  async function handOn({ job, done }: Lease, { record, recipeId }: Run): Promise<void> {
+    const { of } = job.shard!;
+    const last = of === 1 || (await record.listShards(recipeId, job.slide.key)).length === of;
+    if (last) await queue.add('index', [indexJob(job)]);
+    await done();
   }
 
   async function run(outer: AbortSignal): Promise<void> {
@@ -137,13 +133,18 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
       reading += 1;
       batcher.expectMore(true);
       try {
+        // Made by one who died before it could say so, or who had lost the lease.
+        if (await opened.record.hasShard(opened.recipeId, slide.key, shard.index)) {
+          release();
+          return await handOn(lease, opened);
+        }
         const cached = await plans.planOf(opened, slide.key);
         const { plan } = cached;
         const vectors = await read(lease, opened, cached, AbortSignal.any([signal, lease.signal]));
         const committed = vectors.complete
           .then(() => commit(lease, opened, plan, vectors))
           .then(
-            (rows) => meter.shardDone(slide, shard, rows),
+            (tiles) => meter.shardDone(slide, shard, tiles),
             (error) => giveUp(lease, error),
           )
           .finally(() => {

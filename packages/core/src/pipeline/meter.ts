@@ -19,9 +19,12 @@ export interface Meter {
   /** Tiles of a shard that the record held already when this process came. */
   tilesFound(count: number): void;
   tilesEmbedded(count: number): void;
-  tilesFailed(count: number): void;
-  /** It is in the record, with so many vectors. */
-  shardDone(slide: SlideRef, shard: { readonly index: number; readonly of: number }, rows: number): void;
+  /** It is in the record, with so many vectors and failures. */
+  shardDone(
+    slide: SlideRef,
+    shard: { readonly index: number; readonly of: number },
+    tiles: { readonly ok: number; readonly failed: number },
+  ): void;
   batch(batch: BatchDone): void;
   /** What reading a chunk of tiles has cost. Needs no `this`. */
   readonly read: (stats: TileStats) => void;
@@ -123,10 +126,8 @@ export function createMeter(options: MeterOptions): ProgressMeter {
     tilesEmbedded(count) {
       tiles.embedded += count;
     },
-    tilesFailed(count) {
-      tiles.failed += count;
-    },
-    shardDone(slide, { index, of }) {
+    shardDone(slide, { index, of }, { failed }) {
+      tiles.failed += failed;
       options.onEvent?.({ type: 'shard-done', slide, shard: index, of });
     },
     read({ bytesRead }) {

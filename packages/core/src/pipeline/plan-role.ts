@@ -64,6 +64,8 @@ async function planSlide(work: Workplace, run: Run, job: Job, signal: AbortSigna
   const present = new Set((await record.listShards(recipeId, ref.key)).map(({ index }) => index));
   for (const { index, from, to } of shards) if (present.has(index)) meter.tilesFound(to - from);
   const missing = shardJobs(job, shards, present);
+  // Whoever took over a lost lease adds them.
+  signal.throwIfAborted();
   await (missing.length > 0 ? queue.add('embed', missing) : queue.add('index', [indexJob(job)]));
   // After the shards are out: drawing takes longer than planning.
   if (overview) await record.putQc(recipeId, ref.key, await tissueOverlay({ overview, plan, name: ref.uri }));

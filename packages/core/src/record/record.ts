@@ -42,7 +42,8 @@ export interface Record {
 
   /**
    * Commits a shard: its rows in plan order, and the tiles that failed. Nothing is written when these are not exactly the
-   * shard's tiles (`internal`) or a vector is not finite (`vector-not-finite`).
+   * shard's tiles (`internal`) or a vector is not finite (`vector-not-finite`), and nothing stays where the slide was published
+   * meanwhile: a worker that lost its lease may come late.
    */
   putShard(
     recipe: Recipe,
@@ -51,6 +52,8 @@ export interface Record {
     rows: TileRows,
     failures: readonly TileFailure[],
   ): Promise<'written' | 'exists'>;
+  /** Whether nobody needs to make the shard: it is in, or its slide is published. */
+  hasShard(recipe: string, slide: string, index: number): Promise<boolean>;
   /** Shards that are in, by index. */
   listShards(recipe: string, slide: string): Promise<{ readonly index: number; readonly size: number }[]>;
 
@@ -147,6 +150,15 @@ function recordOver(blobs: Blobs): Record {
     if (!present || Buffer.compare(present, body) !== 0) await blobs.put(key, body);
   }
 
+  async function has(key: string): Promise<boolean> {
+    const source = await blobs.open(key);
+    await source?.close();
+    return source !== null;
+  }
+
+  const writeShard = (recipe: Recipe, plan: Plan, shard: Shard, tiles: EmbeddedTiles): Promise<'written' | 'exists'> =>
+    blobs.putIfAbsent(keys.shard(plan.recipe, plan.slide.key, shard.index), tileFile(recipe, plan, shard, tiles));
+
   async function publish(recipe: Recipe, plan: Plan, whole?: EmbeddedTiles): Promise<'written' | 'exists'> {
     const shards = whole ? [] : await listShards(plan.recipe, plan.slide.key);
     const body = whole
@@ -221,9 +233,15 @@ function recordOver(blobs: Blobs): Record {
     },
 
     async putShard(recipe, plan, shard, rows, failures) {
-      const key = keys.shard(plan.recipe, plan.slide.key, shard.index);
-      return blobs.putIfAbsent(key, tileFile(recipe, plan, shard, { rows, failures }));
+      const written = await writeShard(recipe, plan, shard, { rows, failures });
+      // Asked after the write: who publishes later than this answer drops the shard with the others.
+      if (written === 'exists' || !(await record.hasSlide(plan.recipe, plan.slide.key))) return written;
+      await blobs.delete(keys.shard(plan.recipe, plan.slide.key, shard.index));
+      return 'exists';
     },
+
+    hasShard: async (recipe, slide, index) =>
+      (await has(keys.shard(recipe, slide, index))) || (await record.hasSlide(recipe, slide)),
 
     listShards,
 
@@ -242,11 +260,7 @@ function recordOver(blobs: Blobs): Record {
       return published;
     },
 
-    async hasSlide(recipe, slide) {
-      const source = await blobs.open(keys.slide(recipe, slide));
-      await source?.close();
-      return source !== null;
-    },
+    hasSlide: (recipe, slide) => has(keys.slide(recipe, slide)),
 
     listPlans: (recipe) => named(keys.plans(recipe), '.json'),
     listSlides: (recipe) => named(keys.slides(recipe), '.arrow'),
@@ -270,7 +284,7 @@ function recordOver(blobs: Blobs): Record {
         const count = file.info.failures.filter(again).length;
         if (count === 0) return 0;
         for await (const { shard, rows, failures } of shardsToKeep(file, plan, again)) {
-          await record.putShard(recipe, plan, shard, rows, failures);
+          await writeShard(recipe, plan, shard, { rows, failures });
         }
         await blobs.delete(keys.slide(plan.recipe, slide));
         await blobs.delete(keys.failures(plan.recipe, slide));
