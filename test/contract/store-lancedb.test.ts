@@ -1,4 +1,4 @@
-import { readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { connect } from '@lancedb/lancedb';
 import type { VectorStore } from '@nightshift/core';
@@ -43,6 +43,15 @@ describe('LanceDB', () => {
     await store.upsertSlide('a', batches(randomRows('a', 5, 16, 1), 5));
     await other.upsertSlide('a', batches(randomRows('a', 7, 8, 1), 5));
     expect([await store.count('a'), await other.count('a')]).toEqual([5, 7]);
+  });
+
+  it('makes the table again whose maker was killed before its first version', async () => {
+    const dir = join(await temporaryDirectory(), 'store');
+    await mkdir(join(dir, 'tiles_abc.lance/_transactions'), { recursive: true });
+    const store = await open({ dir });
+    expect(await store.slides()).toEqual(new Map());
+    await store.upsertSlide('a', batches(randomRows('a', 5, 16, 1), 5));
+    expect(await store.count('a')).toBe(5);
   });
 
   it('writes a slide larger than a commit in several, and replaces it so', async () => {

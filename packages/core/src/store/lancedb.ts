@@ -92,7 +92,12 @@ export async function openLance(options: LanceOptions): Promise<VectorStore> {
     if (!db && !remote && !existsSync(dir)) return null;
     db ??= await connected();
     if (!(await db.tableNames()).includes(name)) return null;
-    return open(await db.openTable(name));
+    // Listed, but not to be opened: somebody makes it just now, or died while doing so. It is made again over what is left.
+    const found = await db.openTable(name).catch((error) => {
+      if (/was not found/i.test(String(error))) return null;
+      throw error;
+    });
+    return found && open(found);
   }
 
   /** The table, made where there is none, with its key declared. Other processes may do the same just now. */
