@@ -136,13 +136,23 @@ export interface EncoderOptions {
   readonly batch: number | null;
 }
 
-/** A model ready to run. */
+/** A model ready to run, whose vectors are on this machine what they were where it was converted. */
 export async function composeEncoder(options: EncoderOptions): Promise<Encoder> {
-  const { openEncoder } = await import('./model/onnx.ts');
-  return openEncoder({
+  const [{ openEncoder }, { requireFaithful }] = await Promise.all([
+    import('./model/onnx.ts'),
+    import('./model/check.ts'),
+  ]);
+  const encoder = await openEncoder({
     dir: options.dir,
     device: options.device,
     ...(options.threads === null ? {} : { threads: options.threads }),
     ...(options.batch === null ? {} : { maxBatch: options.batch }),
   });
+  try {
+    await requireFaithful(encoder, options.dir);
+    return encoder;
+  } catch (error) {
+    await encoder.close();
+    throw error;
+  }
 }

@@ -10,7 +10,8 @@ export {
   type RunTiles,
 } from './metrics.ts';
 export * from './model/catalog.ts';
-export { type ConvertOptions, convertModel } from './model/convert/convert.ts';
+export { type CheckReport, checkModel, driftMessage, requireFaithful } from './model/check.ts';
+export { type ConvertOptions, type ConvertProgress, convertModel } from './model/convert/convert.ts';
 export { POS_INTERPOLATIONS, type PosInterpolation } from './model/convert/position.ts';
 export { type RandomDinov2Options, writeRandomDinov2 } from './model/convert/random-weights.ts';
 export * from './model/encoder.ts';

@@ -4,11 +4,12 @@ import { mkdirSync, readdirSync, readFileSync, statfsSync, statSync, truncateSyn
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type ConvertOptions, convertModel } from '../../../packages/core/src/model/convert/convert.ts';
+import type { ConvertOptions } from '../../../packages/core/src/model/convert/convert.ts';
 import { writeRandomDinov2 } from '../../../packages/core/src/model/convert/random-weights.ts';
 import { readModel, verifyModelFiles } from '../../../packages/core/src/model/info.ts';
 import { tempDir } from '../../fixtures/model/temp.ts';
 import { f32, headed, rewriteTensorFile, type TensorSpec } from '../../fixtures/model/tensors.ts';
+import { convertModel } from '../../fixtures/model/without-probe.ts';
 
 const temp = tempDir();
 const from = temp('weights');

@@ -2,11 +2,11 @@ import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { CATALOG } from '../../../packages/core/src/model/catalog.ts';
-import { convertModel } from '../../../packages/core/src/model/convert/convert.ts';
 import { writeRandomDinov2 } from '../../../packages/core/src/model/convert/random-weights.ts';
 import { findModel, listModels } from '../../../packages/core/src/model/find.ts';
 import { readModel, verifyModelFiles } from '../../../packages/core/src/model/info.ts';
 import { tempDir } from '../../fixtures/model/temp.ts';
+import { convertModel } from '../../fixtures/model/without-probe.ts';
 
 const temp = tempDir();
 const first = temp('first');

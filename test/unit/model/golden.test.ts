@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { type ConvertOptions, convertModel } from '../../../packages/core/src/model/convert/convert.ts';
+import type { ConvertOptions } from '../../../packages/core/src/model/convert/convert.ts';
 import type { ModelInfo } from '../../../packages/core/src/model/encoder.ts';
 import { openEncoder } from '../../../packages/core/src/model/onnx.ts';
 import { tempDir } from '../../fixtures/model/temp.ts';
 import { maxDifference, readTensorFile } from '../../fixtures/model/tensors.ts';
+import { convertModel } from '../../fixtures/model/without-probe.ts';
 import { describeShared, shared } from '../../fixtures/shared.ts';
 
 /**

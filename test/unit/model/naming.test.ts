@@ -1,10 +1,11 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type ConvertOptions, convertModel } from '../../../packages/core/src/model/convert/convert.ts';
+import type { ConvertOptions } from '../../../packages/core/src/model/convert/convert.ts';
 import { writeRandomDinov2 } from '../../../packages/core/src/model/convert/random-weights.ts';
 import { tempDir } from '../../fixtures/model/temp.ts';
 import { f32, rewriteTensorFile, type TensorSpec } from '../../fixtures/model/tensors.ts';
+import { convertModel } from '../../fixtures/model/without-probe.ts';
 
 const temp = tempDir();
 const source = temp('weights/model.safetensors');

@@ -4,11 +4,11 @@ import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSyn
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { convertModel } from '../../../packages/core/src/model/convert/convert.ts';
 import { writeRandomDinov2 } from '../../../packages/core/src/model/convert/random-weights.ts';
 import { type OnnxEncoder, openEncoder } from '../../../packages/core/src/model/onnx.ts';
 import { childEnvironment } from '../../../packages/core/src/model/onnx-engine.ts';
 import { tempDir } from '../../fixtures/model/temp.ts';
+import { convertModel } from '../../fixtures/model/without-probe.ts';
 
 const temp = tempDir();
 const model = temp('model');

@@ -1,5 +1,6 @@
 import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { safetensorsHeader } from './safetensors-header.ts';
 
 export interface RandomDinov2Options {
   readonly depth: number;
@@ -22,25 +23,13 @@ const CHUNK_VALUES = 1 << 20;
 export async function writeRandomDinov2(dir: string, options: RandomDinov2Options): Promise<{ bytes: number }> {
   const { depth, width, heads = width / 64, seed = 1 } = options;
   const tensors = dinov2Tensors(depth, width);
-  let end = 0;
-  const header = Object.fromEntries(
-    tensors.map(({ name, shape }) => {
-      const begin = end;
-      end += shape.reduce((product, n) => product * n, 4);
-      return [name, { dtype: 'F32', shape, data_offsets: [begin, end] }];
-    }),
-  );
-  const json = Buffer.from(JSON.stringify({ __metadata__: { format: 'pt' }, ...header }));
-  const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, ' ');
-  json.copy(padded);
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(padded.length));
+  const header = safetensorsHeader(tensors);
+  const bytes = tensors.reduce((sum, { shape }) => sum + shape.reduce((product, n) => product * n, 4), header.length);
 
   await mkdir(dir, { recursive: true });
   const handle = await open(join(dir, 'model.safetensors'), 'w');
   try {
-    await handle.writeFile(length);
-    await handle.writeFile(padded);
+    await handle.writeFile(header);
     const random = uniform(seed);
     const chunk = new Float32Array(CHUNK_VALUES);
     for (const { shape, mean, deviation } of tensors) {
@@ -72,7 +61,7 @@ export async function writeRandomDinov2(dir: string, options: RandomDinov2Option
     torch_dtype: 'float32',
   };
   await writeFile(join(dir, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
-  return { bytes: 8 + padded.length + end };
+  return { bytes };
 }
 
 interface RandomTensor {
