@@ -5,7 +5,7 @@ import type { S3, S3Object } from './s3-client.ts';
 import { parseS3Uri, type S3Location } from './s3-config.ts';
 import type { ByteRange, ByteSource } from './source.ts';
 
-/** Neighbouring ranges are one request: one costs the client 2 ms of CPU and the store a round trip, whatever it brings. */
+/** Neighbouring ranges are one request: each costs the client about a millisecond of CPU and the store a round trip. */
 const JOIN = { maxGap: 65_536, maxLength: 1 << 20 } as const;
 /** A longer range is read in pieces side by side. */
 const PIECE_BYTES = 8 << 20;
