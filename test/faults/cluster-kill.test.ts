@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Cluster, type Yard, yard } from '../fixtures/faults/cluster.ts';
+import { type Cluster, SHARD_TILES, type Yard, yard } from '../fixtures/faults/cluster.ts';
 import type { Stop } from '../fixtures/faults/points.ts';
 
 let y: Yard;
@@ -8,77 +8,67 @@ beforeAll(async () => {
 });
 afterAll(() => y?.close());
 
-/** Tiles that went through the encoder, of whatever process. */
-const inferred = (cluster: Cluster): number =>
-  cluster.crossings().reduce((sum, { at, about }) => sum + (at === 'before infer' ? Number(about) : 0), 0);
-const TILES = 12 + 44;
+type Point = Omit<Stop, 'signal'> & { readonly name: string };
+const point = (at: string, more: { about?: string; nth?: number } = {}): Point => ({
+  at,
+  ...more,
+  name: [at, more.about && `of ${more.about}`, more.nth && `number ${more.nth}`].filter(Boolean).join(' '),
+});
 
 /** A worker dies at the point; another one comes and does what is left. */
-async function killedAt(cluster: Cluster, stop: Omit<Stop, 'signal'>): Promise<void> {
+async function killedAt(cluster: Cluster, { name: _, ...stop }: Point): Promise<void> {
+  await cluster.submit();
   const { signal, stderr } = await cluster.worker([{ ...stop, signal: 'SIGKILL' }]).ended;
   expect(signal, stderr).toBe('SIGKILL');
   await cluster.finish();
+  expect(await cluster.problems()).toEqual([]);
+  // What was read or with the encoder: two shards at most.
+  expect(cluster.inferred()).toBeLessThanOrEqual(y.tiles + 2 * SHARD_TILES);
 }
 
-describe.concurrent('kill -9 of a worker', () => {
-  it.for<Omit<Stop, 'signal'>>([
-    { at: 'after take plan' },
-    { at: 'before read' },
-    { at: 'before put plans' },
-    { at: 'during put plans' },
-    { at: 'after put plans', about: '.json' },
-    { at: 'before add embed' },
-    { at: 'after add embed' },
-    { at: 'during put qc' },
-    { at: 'before ack plan' },
-    { at: 'after ack plan' },
-  ])('in planning, $at: another plans the slide', async (stop) => {
-    const cluster = y.cluster();
-    await cluster.submit();
-    await killedAt(cluster, stop);
-    expect(await cluster.problems()).toEqual([]);
-  });
+describe.concurrent('a worker is killed with kill -9 and loses nothing,', () => {
+  it.for([
+    point('after take plan'),
+    point('before read'),
+    point('before put plans'),
+    point('during put plans'),
+    point('after put plans', { about: '.json' }),
+    point('before add embed'),
+    point('after add embed'),
+    point('during put qc'),
+    point('before ack plan'),
+    point('after ack plan'),
+  ])('planning: $name', (at) => killedAt(y.cluster({ only: 'one' }), at));
 
-  it.for<Omit<Stop, 'signal'>>([
-    { at: 'after take embed', nth: 2 },
-    { at: 'before read' },
-    { at: 'after read' },
-    { at: 'before infer' },
-    { at: 'after infer' },
-    { at: 'before put shards' },
-    { at: 'during put shards' },
-    { at: 'after put shards' },
-    { at: 'after put shards', nth: 3 },
-    { at: 'before add index' },
-    { at: 'after add index' },
-    { at: 'before ack embed' },
-    { at: 'after ack embed' },
-    { at: 'before put slides', about: 'one' },
-    { at: 'during put slides', about: 'one' },
-    { at: 'after put slides', about: 'one' },
-  ])('in embedding, $at ($nth, $about): another embeds the shard', async (stop) => {
-    const cluster = y.cluster({ planned: true });
-    await cluster.submit();
-    await killedAt(cluster, stop);
-    expect(await cluster.problems()).toEqual([]);
-    expect(inferred(cluster)).toBeLessThanOrEqual(TILES + 2 * 16);
-  });
+  it.for([
+    point('after take embed', { nth: 2 }),
+    point('before read'),
+    point('after read'),
+    point('before infer'),
+    point('after infer'),
+    point('before put shards'),
+    point('during put shards'),
+    point('after put shards'),
+    point('after put shards', { nth: 3 }),
+    point('before add index'),
+    point('after add index'),
+    point('before ack embed'),
+    point('after ack embed'),
+    point('before put slides', { about: 'one' }),
+    point('during put slides', { about: 'one' }),
+    point('after put slides', { about: 'one' }),
+  ])('embedding: $name', (at) => killedAt(y.cluster({ planned: true }), at));
 
-  it.for<Omit<Stop, 'signal'>>([
-    { at: 'after take index' },
-    { at: 'before put slides', about: 'many' },
-    { at: 'during put slides', about: 'many' },
-    { at: 'after put slides', about: 'many' },
-    { at: 'after delete shards' },
-    { at: 'after delete shards', nth: 3 },
-    { at: 'before upsert' },
-    { at: 'after upsert' },
-    { at: 'before ack index' },
-    { at: 'after ack index' },
-  ])('in indexing, $at ($nth, $about): another publishes the slide', async (stop) => {
-    const cluster = y.cluster({ planned: true });
-    await cluster.submit();
-    await killedAt(cluster, stop);
-    expect(await cluster.problems()).toEqual([]);
-  });
+  it.for([
+    point('after take index'),
+    point('before put slides', { about: 'many' }),
+    point('during put slides', { about: 'many' }),
+    point('after put slides', { about: 'many' }),
+    point('after delete shards'),
+    point('after delete shards', { nth: 3 }),
+    point('before upsert'),
+    point('after upsert'),
+    point('before ack index'),
+    point('after ack index'),
+  ])('indexing: $name', (at) => killedAt(y.cluster({ planned: true }), at));
 });

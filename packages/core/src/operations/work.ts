@@ -53,6 +53,10 @@ export async function startWorker(options: WorkOptions, hooks: WorkHooks): Promi
     await composeQueue(options.redis, {
       ...(model && { model: model.info.digest }),
       ...(hooks.onWarning && { onWarning: hooks.onWarning }),
+      onTrouble: ({ message }) => hooks.onWarning?.(message),
+      // Longer than a lease: a job whose queue went away is lost, not failed. A full queue is waited for.
+      patienceSeconds: 25,
+      fullSeconds: Number.POSITIVE_INFINITY,
     }),
   );
   const stop = new AbortController();

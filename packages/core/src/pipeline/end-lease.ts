@@ -1,4 +1,4 @@
-import { fromErrorRecord, isNightshiftError, NightshiftError, toErrorRecord } from '../errors.ts';
+import { isNightshiftError, NightshiftError, toErrorRecord } from '../errors.ts';
 import type { Lease } from '../queue/queue.ts';
 import type { Workplace } from './context.ts';
 
@@ -44,26 +44,4 @@ export async function endAfterError(
     meter.slideFailed(slide, toErrorRecord(failure));
   }
   return null;
-}
-
-/**
- * The same workplace, whose queue hands out only what may be worked on: the slide of a job that was started too often, and may be what
- * kills its processes, goes to the ledger instead.
- */
-export function withoutExhausted(work: Workplace): Workplace {
-  const { queue } = work;
-  return {
-    ...work,
-    queue: {
-      ...queue,
-      async take(role, signal) {
-        let lease = await queue.take(role, signal);
-        while (lease?.exhausted) {
-          await endAfterError(work, lease, fromErrorRecord(lease.exhausted), signal);
-          lease = await queue.take(role, signal);
-        }
-        return lease;
-      },
-    },
-  };
 }

@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises';
-import { fromErrorRecord } from '../errors.ts';
+import { fromErrorRecord, isNightshiftError } from '../errors.ts';
 import { tissueOverlay } from '../picture/overlay.ts';
 import { applyFilter, levelPositions, shardsOf } from '../plan/grid.ts';
 import { keepsTile } from '../plan/hsv.ts';
@@ -42,10 +42,17 @@ export async function runPlanRole(work: Workplace, signal: AbortSignal): Promise
   }
 }
 
+/** A queue that is away has no room until it is back. */
 async function roomForShards({ queue }: Workplace, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted && (await queue.counts('embed')).waiting > MOST_WAITING_SHARDS) {
-    await setTimeout(200, undefined, { signal }).catch(() => {});
-  }
+  const room = async () => {
+    try {
+      return (await queue.counts('embed')).waiting <= MOST_WAITING_SHARDS;
+    } catch (error) {
+      if (!isNightshiftError(error, 'queue-unreachable')) throw error;
+      return false;
+    }
+  };
+  while (!signal.aborted && !(await room())) await setTimeout(200, undefined, { signal }).catch(() => {});
 }
 
 async function planSlide(work: Workplace, run: Run, job: Job, signal: AbortSignal): Promise<void> {

@@ -2,7 +2,6 @@ import type { Encoder } from '../model/encoder.ts';
 import type { Role } from '../queue/queue.ts';
 import type { Workplace } from './context.ts';
 import { createEmbedRole, type EmbedRole } from './embed-role.ts';
-import { withoutExhausted } from './end-lease.ts';
 import { runIndexRole } from './index-role.ts';
 import { runPlanRole } from './plan-role.ts';
 import type { Stage } from './progress.ts';
@@ -25,8 +24,7 @@ export interface RolesRunning {
 }
 
 /** Any set of roles in one process, over any queue. The queue is closed at the end. */
-export function runRoles(workplace: Workplace, options: RolesOptions, outer: AbortSignal): RolesRunning {
-  const work = withoutExhausted(workplace);
+export function runRoles(work: Workplace, options: RolesOptions, outer: AbortSignal): RolesRunning {
   const { queue } = work;
   const stop = new AbortController();
   const signal = AbortSignal.any([outer, stop.signal]);

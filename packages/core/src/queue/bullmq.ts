@@ -29,7 +29,7 @@ export interface BullQueueOptions {
   readonly backoffMs?: number;
   /** How long opening waits for Redis. */
   readonly connectSeconds?: number;
-  /** How long `add`, `counts` and `jobsLost` wait for a Redis that went away; `take` and `idle` wait for ever. */
+  /** How long after Redis went away `add`, `counts` and `jobsLost` wait for it; `take` and `idle` wait for ever. */
   readonly patienceSeconds?: number;
   /** How long `add` waits for room in a full Redis before it refuses. */
   readonly fullSeconds?: number;
@@ -101,7 +101,14 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
     throw queueError(error, target.label);
   });
   let { identity } = opened;
+  let awaySince: number | null = null;
   client.on('error', trouble);
+  client.on('close', () => {
+    awaySince ??= performance.now();
+  });
+  client.on('ready', () => {
+    awaySince = null;
+  });
 
   const keeper = lockKeeper({
     leaseMs,
@@ -145,12 +152,17 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
     return held.map((one) => one === 1);
   }
 
-  /** Rejects with `queue-unreachable` when no answer comes in time; the commands themselves stay, for when Redis is back. */
-  async function patiently<T>(work: Promise<T>): Promise<T> {
+  /**
+   * Rejects with `queue-unreachable` when no answer comes in time, counted from when Redis went away; commands that were sent stay, for
+   * when it is back.
+   */
+  async function patiently<T>(work: () => Promise<T>): Promise<T> {
+    const late = () => {
+      throw new NightshiftError('queue-unreachable', `${target.label} has not answered for ${patienceMs / 1000} s`);
+    };
+    const left = awaySince === null ? patienceMs : awaySince + patienceMs - performance.now();
     try {
-      return await within(patienceMs, work, () => {
-        throw new NightshiftError('queue-unreachable', `${target.label} has not answered for ${patienceMs / 1000} s`);
-      });
+      return left > 0 ? await within(left, work(), late) : late();
     } catch (error) {
       throw queueError(error, target.label);
     }
@@ -207,7 +219,7 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
     const deadline = performance.now() + ms(options.fullSeconds, 0);
     for (let pause = 200; !stop.signal.aborted; pause = Math.min(5_000, pause * 2)) {
       try {
-        return await patiently(send());
+        return await patiently(send);
       } catch (error) {
         if (!isNightshiftError(error, 'queue-full') || performance.now() + pause > deadline) throw error;
         trouble(error);
@@ -384,11 +396,11 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
     },
     add,
     take: async (role, signal) => (stop.signal.aborted || signal.aborted ? null : laneOf(role).pump.take(signal)),
-    counts: (role) => patiently(counts(role)),
+    counts: (role) => patiently(() => counts(role)),
     idle,
     async jobsLost() {
       const before = identity;
-      ({ identity } = await patiently(inspect()));
+      ({ identity } = await patiently(inspect));
       return identity !== before;
     },
     close() {
