@@ -149,6 +149,52 @@ describe('vendor', () => {
     expect((await open([page])).mpp).toBeNull();
   });
 
+  const ome = (pixels: string, more = '') =>
+    `<?xml version="1.0" encoding="UTF-8"?><!-- a > b --><OME xmlns="x" Creator="Dr CANARY">${more}<Image ID="Image:0"><Description>CANARY</Description><Pixels ID="Pixels:0" SizeX="300" SizeY="200" ${pixels}><Channel/></Pixels></Image></OME>`;
+  const utf8 = (text: string): WrittenPage['tags'] & object => ({ 270: { type: 'bytes', bytes: Buffer.from(text) } });
+
+  test.each([
+    ['micrometres by default', 'PhysicalSizeX="0.25" PhysicalSizeY="0.26"', [0.25, 0.26]],
+    ['µm', 'PhysicalSizeX="0.25" PhysicalSizeXUnit="µm" PhysicalSizeY="0.25" PhysicalSizeYUnit="µm"', [0.25, 0.25]],
+    [
+      'nm and mm',
+      'PhysicalSizeX="250" PhysicalSizeXUnit="nm" PhysicalSizeY="2.5E-4" PhysicalSizeYUnit="mm"',
+      [0.25, 0.25],
+    ],
+  ])('OME-TIFF: mpp from the XML, %s', async (_, pixels, [x, y]) => {
+    const objective = '<Instrument><Objective NominalMagnification="40.0"/></Instrument>';
+    const slide = await open([
+      { ...resolution(2, [72, 1]), tags: { ...resolution(2, [72, 1]).tags, ...utf8(ome(pixels, objective)) } },
+    ]);
+    expect(slide).toMatchObject({ vendor: 'ome', objectivePower: 40, mpp: { source: 'ome' } });
+    expect(slide.mpp!.x).toBeCloseTo(x!, 12);
+    expect(slide.mpp!.y).toBeCloseTo(y!, 12);
+    expect(JSON.stringify({ ...slide, source: null })).not.toContain('CANARY');
+  });
+
+  test.each([
+    [
+      'its unit is no length',
+      ome('PhysicalSizeX="1" PhysicalSizeXUnit="pixel" PhysicalSizeY="1" PhysicalSizeYUnit="pixel"'),
+    ],
+    ['one side is missing', ome('PhysicalSizeX="0.25"')],
+    ['it is no number', ome('PhysicalSizeX="NaN" PhysicalSizeY="NaN"')],
+    [
+      'it belongs to an image of another size',
+      ome('PhysicalSizeX="0.25" PhysicalSizeY="0.25"').replace('"300"', '"3000"'),
+    ],
+    [
+      'it lies behind the part that is looked at',
+      ome('PhysicalSizeX="0.25" PhysicalSizeY="0.25"', `<X a="${'a'.repeat(70_000)}"/>`),
+    ],
+    ['the XML ends within a tag', ome('PhysicalSizeX="0.25" PhysicalSizeY="0.25"').split('><Channel')[0]!],
+  ])('OME-TIFF: the resolution tags count where %s', async (_, text) => {
+    const tags = { ...resolution(3, [40_000, 1]).tags, ...utf8(text) };
+    const slide = await open([{ ...generic[0]!, tags }]);
+    expect(slide).toMatchObject({ vendor: 'ome', objectivePower: null });
+    expect(slide.mpp).toEqual({ x: 0.25, y: 0.25, source: 'tiff-resolution' });
+  });
+
   test.each([
     ['Leica SCN', { 270: { type: 'ascii', text: '<?xml version="1.0"?><scn xmlns="x">' } }],
     ['Ventana BIF', { 270: { type: 'ascii', text: 'level=0 mag=40 quality=90' } }],

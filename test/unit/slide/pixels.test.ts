@@ -62,6 +62,15 @@ describeShared('real slides', () => {
     });
   }
 
+  test.each([
+    ['OS-1-detail.ome.tif', [0.2270972430394695, 0.22710240047237298]],
+    ['OS-2-vsi.ome.tif', [0.34605325860336383, 0.3460559834973875]],
+  ])('%s: mpp as its OME-XML states it', async (name, [x, y]) => {
+    const slide = await openSlide(await openFile(shared(`slides/${name}`)));
+    expect(slide).toMatchObject({ vendor: 'ome', mpp: { x, y, source: 'ome' } });
+    await slide.close();
+  });
+
   test('tiles of a whole slide, by many chunks, are the regions that they cover', async () => {
     const slide = await openSlide(await openFile(shared('slides/CMU-1-Small-Region.svs')));
     const whole = await readRegion(slide, 0, 0, 0, 2220, 2967, native);

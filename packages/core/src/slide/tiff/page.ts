@@ -1,6 +1,7 @@
 import { NightshiftError } from '../../errors.ts';
 import type { ByteRange } from '../../source/source.ts';
 import type { BlockCodec, BlockIndex } from '../slide.ts';
+import type { StoredLevel } from '../stored-level.ts';
 import { type Entry, type Ifd, LIMITS, type Tiff } from './ifd.ts';
 
 /** Tags of TIFF 6.0 that are used here. */
@@ -89,6 +90,24 @@ export async function readPage(tiff: Tiff, ifd: Ifd): Promise<Page | null> {
   }
   const subfileType = await integer(tiff, ifd, TAG.subfileType, 0);
   return { ifd, width, height, tileWidth, tileHeight, columns, rows, reduced: (subfileType & 1) === 1 };
+}
+
+export function requirePages(tiff: Tiff, pages: readonly Page[]): readonly Page[] {
+  if (pages.length > 0) return pages;
+  throw new NightshiftError('slide-unsupported', `${tiff.uri} is a TIFF without a tiled page`);
+}
+
+/** A page as a level, or `slide-unsupported` where its tiles cannot be decoded. */
+export async function pageLevel(tiff: Tiff, page: Page): Promise<StoredLevel> {
+  const { width, height, tileWidth, tileHeight } = page;
+  return {
+    width,
+    height,
+    blockWidth: tileWidth,
+    blockHeight: tileHeight,
+    codec: await pageCodec(tiff, page),
+    readIndex: (signal) => readBlockIndex(tiff, page, signal),
+  };
 }
 
 /** How the tiles of a page are compressed, or `slide-unsupported` with what is in the way. */

@@ -1,0 +1,47 @@
+import { levelPx } from '../units.ts';
+import type { BlockCodec, BlockIndex, Level, Slide } from './slide.ts';
+
+/** A level as a container stores it, px. */
+export interface StoredLevel {
+  readonly width: number;
+  readonly height: number;
+  readonly blockWidth: number;
+  readonly blockHeight: number;
+  readonly codec: BlockCodec;
+  /** Reads where the blocks lie. The slide keeps the answer. */
+  readIndex(signal?: AbortSignal): Promise<BlockIndex>;
+}
+
+/** The slide of some levels, finest first. */
+export function assembleSlide(
+  facts: Pick<Slide, 'source' | 'format' | 'vendor' | 'mpp' | 'objectivePower'>,
+  levels: readonly StoredLevel[],
+): Slide {
+  const indexes: (Promise<BlockIndex> | undefined)[] = [];
+  return {
+    ...facts,
+    levels: levels.map((level) => describe(level, levels[0]!)),
+    codec: (i) => levels[i]!.codec,
+    blocks(i, signal) {
+      indexes[i] ??= levels[i]!.readIndex(signal).catch((error: unknown) => {
+        indexes[i] = undefined;
+        throw error;
+      });
+      return indexes[i];
+    },
+    close: () => facts.source.close(),
+  };
+}
+
+function describe(level: StoredLevel, base: StoredLevel): Level {
+  const { width, height, blockWidth, blockHeight } = level;
+  return {
+    width: levelPx(width),
+    height: levelPx(height),
+    downsample: level === base ? 1 : (base.width / width + base.height / height) / 2,
+    blockWidth: levelPx(blockWidth),
+    blockHeight: levelPx(blockHeight),
+    columns: Math.ceil(width / blockWidth),
+    rows: Math.ceil(height / blockHeight),
+  };
+}

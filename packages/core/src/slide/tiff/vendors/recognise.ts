@@ -1,0 +1,31 @@
+import { NightshiftError } from '../../../errors.ts';
+import type { Ifd, Tiff } from '../ifd.ts';
+import { TAG } from '../page.ts';
+import { openAperio } from './aperio.ts';
+import { openGeneric } from './generic.ts';
+import { openOme } from './ome.ts';
+import type { Vendor } from './vendor.ts';
+
+/** Formats whose tiles overlap, are padded or lie in several pictures: read as plain TIFF they would give wrong pixels. */
+const REFUSED: readonly { name: string; is: (text: string, ifd: Ifd) => boolean }[] = [
+  { name: 'Hamamatsu NDPI', is: (_, ifd) => ifd.entries.has(TAG.hamamatsu) },
+  { name: 'Leica SCN', is: (text) => text.includes('<scn') },
+  { name: 'Ventana BIF', is: (text) => text.includes('<iScan') || /level=\d+ mag=/.test(text) },
+  { name: 'Philips TIFF', is: (text) => text.includes('DPUfsImport') },
+  { name: 'Trestle', is: (text) => text.includes('MedScan') },
+];
+
+/** Opens a TIFF by who wrote it, told by its first IFD; `slide-unsupported` where the format is known but cannot be read. */
+export async function openByVendor(tiff: Tiff, ifds: readonly Ifd[]): Promise<Vendor> {
+  const first = ifds[0]!;
+  const description = await tiff.text(first.entries.get(TAG.description));
+  if (description.startsWith('Aperio') && first.entries.has(TAG.tileWidth)) return openAperio(tiff, ifds, description);
+  if (/<(\w+:)?OME[\s>]/.test(description)) return openOme(tiff, ifds, description);
+  const other = await Promise.all([TAG.xmp, TAG.software].map((tag) => tiff.text(first.entries.get(tag))));
+  const text = [description, ...other].join('\n');
+  const refused = REFUSED.find(({ is }) => is(text, first));
+  if (refused !== undefined) {
+    throw new NightshiftError('slide-unsupported', `${tiff.uri} is ${refused.name}, which cannot be read yet`);
+  }
+  return openGeneric(tiff, ifds);
+}
