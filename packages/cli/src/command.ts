@@ -79,6 +79,28 @@ export const SHARED = {
     fallback: null,
     defaultText: 'all cores',
   }),
+  decodeThreads: integer({
+    unit: 'threads',
+    min: 1,
+    max: 1024,
+    about: 'threads that decode tiles',
+    fallback: null,
+    defaultText: 'by the number of cores',
+  }),
+  batch: integer({
+    unit: 'tiles',
+    min: 1,
+    max: 1024,
+    about: 'tiles a run of the model',
+    fallback: null,
+    defaultText: 'by the device',
+  }),
+  device: text({ about: 'cpu, cuda:0, webgpu, or auto', placeholder: 'DEVICE', defaultText: 'auto' }),
+  metricsHost: text({
+    about: 'address of that port; anything but loopback shows it to the network',
+    placeholder: 'HOST',
+    defaultText: '127.0.0.1',
+  }),
 } as const;
 
 export const modelDirs = (given: readonly string[]): readonly string[] => (given.length === 0 ? ['models'] : given);

@@ -1,4 +1,4 @@
-import { command, integer, SHARED, text } from '@nightshift/cli';
+import { command, SHARED } from '@nightshift/cli';
 import { embed } from '@nightshift/core';
 import { RUN_FLAGS, runOptions } from './recipe-flags.ts';
 import { reportOutcome, withProgress } from './run-report.ts';
@@ -20,24 +20,10 @@ export const embedCommand = command({
   ],
   flags: {
     ...RUN_FLAGS,
-    batch: integer({
-      unit: 'tiles',
-      min: 1,
-      max: 1024,
-      about: 'tiles a run of the model',
-      fallback: null,
-      defaultText: '4 on a CPU',
-    }),
-    device: text({ about: 'cpu, cuda:0, webgpu, or auto', placeholder: 'DEVICE', defaultText: 'auto' }),
+    batch: SHARED.batch,
+    device: SHARED.device,
     threads: SHARED.threads,
-    decodeThreads: integer({
-      unit: 'threads',
-      min: 1,
-      max: 1024,
-      about: 'threads that decode tiles',
-      fallback: null,
-      defaultText: 'by the number of cores',
-    }),
+    decodeThreads: SHARED.decodeThreads,
   },
   async run({ args, flags, terminal, signal }) {
     const options = {

@@ -9,7 +9,6 @@ import {
   quoted,
   SHARED,
   type Terminal,
-  text,
   toggle,
 } from '@nightshift/cli';
 import {
@@ -50,14 +49,7 @@ export const submitCommand = command({
     detach: toggle({ about: 'add the jobs and leave; workers of the role plan do the rest' }),
     dryRun: toggle({ about: 'say what would be done, and do nothing' }),
     priority: integer({ unit: '', min: 1, max: 1000, about: 'lower goes first', fallback: 100 }),
-    decodeThreads: integer({
-      unit: 'threads',
-      min: 1,
-      max: 1024,
-      about: 'threads that decode for planning',
-      fallback: null,
-      defaultText: 'by the number of cores',
-    }),
+    decodeThreads: SHARED.decodeThreads,
     port: integer({
       unit: '',
       min: 0,
@@ -66,11 +58,7 @@ export const submitCommand = command({
       fallback: null,
       defaultText: 'none',
     }),
-    host: text({
-      about: 'address of that port; anything but loopback shows it to the network',
-      placeholder: 'HOST',
-      defaultText: '127.0.0.1',
-    }),
+    host: SHARED.metricsHost,
   },
   async run({ args, flags, terminal, signal }): Promise<Outcome> {
     const options = runOptions(args, flags);
