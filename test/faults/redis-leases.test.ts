@@ -69,7 +69,7 @@ describe('a lease whose holder', () => {
     expect(lease.job.id).toBe('a');
     expect(lease.attempt).toBe(1);
     expect(lease.exhausted).toBeNull();
-    expect(seconds).toBeLessThan(2 + 1 + 1);
+    expect(seconds).toBeLessThan(2 + 1 + 2);
     await lease.done();
     expect(await queue.counts('embed')).toEqual({ waiting: 0, active: 0, dead: 0 });
   });

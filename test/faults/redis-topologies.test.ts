@@ -27,7 +27,7 @@ describe('a queue reaches its Redis', () => {
   async function server(args: readonly string[]): Promise<Service> {
     const service = await startService(
       PROGRAM,
-      ['--bind', '127.0.0.1', '--save', '', ...args],
+      ['--bind', '127.0.0.1', '--save', '', '--dir', await directory(), ...args],
       /Ready to accept connections|monitor master/,
     );
     cleanups.push(() => service.stop('SIGKILL'));
@@ -156,18 +156,8 @@ describe('a queue reaches its Redis', () => {
 
   it('in a Cluster, all keys of it in one slot', { timeout: 120_000 }, async () => {
     const ports = [await freePort(), await freePort(), await freePort()];
-    const dirs = await Promise.all(ports.map(directory));
-    for (const [i, port] of ports.entries()) {
-      await server([
-        '--port',
-        `${port}`,
-        '--cluster-enabled',
-        'yes',
-        '--dir',
-        dirs[i]!,
-        '--cluster-port',
-        `${await freePort()}`,
-      ]);
+    for (const port of ports) {
+      await server(['--port', `${port}`, '--cluster-enabled', 'yes', '--cluster-port', `${await freePort()}`]);
     }
     const [a, ...others] = ports.map((port) => new Redis({ port, host: '127.0.0.1' }));
     cleanups.push(() => [a!, ...others].map((node) => node.disconnect()));
