@@ -14,7 +14,14 @@ export interface ModelInfo {
   readonly digest: string;
   readonly files: { readonly graph: ModelFile; readonly data: ModelFile };
   /** The weights it was made from. */
-  readonly weights: { readonly file: string; readonly sha256: string };
+  readonly weights: {
+    readonly file: string;
+    readonly sha256: string;
+    /** What was before the names of its tensors, e.g. `teacher.backbone.`: which of several models it is. */
+    readonly prefix: string;
+    /** Where they were downloaded. */
+    readonly origin: { readonly repository: string; readonly revision: string } | null;
+  };
   readonly precision: Precision;
   /** Side of the square picture the graph takes, px. */
   readonly inputPx: number;
@@ -47,6 +54,17 @@ export interface ModelInfo {
   readonly dims: number;
   /** Side of the patch grid where the graph has the output `patch`, else null. */
   readonly patchGrid: number | null;
+  /** What `nightshift model check` compares with; null for a model that was converted without (`--no-probe`). */
+  readonly probe: {
+    /** Vectors of the probe's tiles by the float32 graph: safetensors, `embedding` float32 [4, dims]. No part of `digest`. */
+    readonly file: ModelFile;
+    /** Which tiles: see `probe.ts`. */
+    readonly tiles: 1;
+    /** Least cosine of this model's own vectors with those, when it was made, on a CPU. 1 for fp32. */
+    readonly cosine: number;
+    /** Largest difference of a value, as a share of its vector's largest value. */
+    readonly maxError: number;
+  } | null;
   readonly licence: string;
   readonly licenceNote: string | null;
   readonly madeBy: string;

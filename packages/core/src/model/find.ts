@@ -54,12 +54,11 @@ async function notFound(nameOrDir: string, searchDirs: readonly string[]): Promi
     : `is no directory${searched}`;
   const entry = catalogEntry(nameOrDir);
   if (!entry) return new NightshiftError('model-not-found', `--model ${nameOrDir} ${what}`);
-  const { repository, files } = entry.source;
-  return new NightshiftError('model-not-found', `--model ${nameOrDir} ${what}`, {
-    next:
-      `Download ${files.join(' and ')} from https://huggingface.co/${repository}, then run ` +
-      `\`nightshift model convert <download> --to <dir>/${entry.id} --id ${entry.id}\` and set NIGHTSHIFT_MODELS=<dir>.`,
-  });
+  const next =
+    entry.source.access === 'unpublished'
+      ? `It is not published: \`nightshift model convert <file> --id ${entry.id} --to models/${entry.id}\` makes it of files you hold.`
+      : `Run \`nightshift model pull ${entry.id}\`; it goes to ./models, or name another directory with --to and --models.`;
+  return new NightshiftError('model-not-found', `--model ${nameOrDir} ${what}`, { next });
 }
 
 const isPlainName = (name: string): boolean => !/[/\\]/.test(name) && !name.startsWith('.');

@@ -25,7 +25,12 @@ const ModelInfoSchema = z.object({
   trained: z.boolean(),
   digest: sha256,
   files: z.object({ graph: file, data: file }),
-  weights: z.object({ file: z.string(), sha256 }),
+  weights: z.object({
+    file: z.string(),
+    sha256,
+    prefix: z.string().default(''),
+    origin: z.object({ repository: z.string(), revision: z.string() }).nullable().default(null),
+  }),
   precision: z.enum(['fp32', 'fp16', 'int8']),
   inputPx: count.positive(),
   mean: rgb,
@@ -51,6 +56,11 @@ const ModelInfoSchema = z.object({
   embedding: z.enum(['cls', 'mean', 'cls+mean', 'patch']),
   dims: count.positive(),
   patchGrid: count.positive().nullable(),
+  probe: z
+    .object({ file, tiles: z.literal(1), cosine: z.number(), maxError: z.number() })
+    .nullable()
+    // A model directory of before there were probes.
+    .default(null),
   licence: z.string(),
   licenceNote: z.string().nullable(),
   madeBy: z.string(),
@@ -84,7 +94,7 @@ export const modelDigest = (graph: { readonly sha256: string }, data: { readonly
 
 /**
  * Checks what can be checked without reading the files: they are plain files inside the directory (no links, which could point
- * anywhere), of the stated size.
+ * anywhere), of the stated size. The probe is checked where it is used.
  *
  * @throws NightshiftError `model-not-found`, `model-invalid` for a missing file or a link, `model-digest` for another size
  */

@@ -1,11 +1,12 @@
 import { basename, dirname, resolve } from 'node:path';
 import { NightshiftError } from '../../errors.ts';
 import type { EmbeddingKind } from '../../plan/plan.ts';
-import { CATALOG, type CatalogEntry, catalogEntry } from '../catalog.ts';
+import { type CatalogEntry, gflopPerTile, requireEntry } from '../catalog.ts';
 import type { ModelInfo, Precision } from '../encoder.ts';
 import { MODEL_FILE, modelDigest } from '../info.ts';
 import { type Rgb, readCompanions } from './companions/companions.ts';
 import { buildGraph } from './graph.ts';
+import { makeProbe } from './make-probe.ts';
 import { recogniseNaming } from './names/naming.ts';
 import { POS_INTERPOLATIONS, type PosInterpolation } from './position.ts';
 import { isDirectory, openWeights } from './read/open.ts';
@@ -18,12 +19,17 @@ const CONVERTER_VERSION = 1;
 
 /** Everything but `from` and `to` overrides what the checkpoint, the JSON files beside it and the catalog say. */
 export interface ConvertOptions {
-  /** A `.safetensors` file, or a directory with `model.safetensors`; `config.json` and `preprocessor_config.json` are read where present. */
+  /**
+   * A checkpoint of safetensors or PyTorch, or a directory that holds one; `config.json` and `preprocessor_config.json` are read
+   * where present.
+   */
   readonly from: string;
   /** Model directory to make; another model there is replaced. */
   readonly to: string;
   /** Catalog entry whose preprocessing, embedding and licence hold; its architecture must be that of the weights. */
   readonly id?: string;
+  /** The same, for a model that the catalog lacks. */
+  readonly entry?: CatalogEntry;
   readonly name?: string;
   readonly inputPx?: number;
   readonly embedding?: EmbeddingKind;
@@ -37,22 +43,31 @@ export interface ConvertOptions {
   readonly posInterpolation?: PosInterpolation;
   /** Default `fp32`. */
   readonly precision?: Precision;
+  /** Runs the model on a few tiles and keeps their vectors, which every machine is then checked against. Default true. */
+  readonly probe?: boolean;
   readonly trained?: boolean;
   readonly licence?: string;
+  /** What the weights must hash to. */
+  readonly sha256?: string;
+  /** Where the weights were published, for model.json. */
+  readonly origin?: { readonly repository: string; readonly revision: string };
 }
 
+/** Bytes done and their total; once all are done, the probe is run, which takes as long as loading the model. */
+export type ConvertProgress = (done: number, total: number) => void;
+
 /**
- * Turns published weights into a model directory: `model.onnx`, `model.onnx.data` and `model.json`. Tensors stream through one
- * at a time; the same input gives the same bytes; the directory appears complete or not at all. `onProgress` is told the bytes
- * done and their total.
+ * Turns published weights into a model directory: `model.onnx`, `model.onnx.data`, `probe.safetensors` and `model.json`. Tensors
+ * stream through one at a time; the same input gives the same bytes; the directory appears complete or not at all.
  *
- * @throws NightshiftError `weights-not-found`, `weights-invalid`, `weights-unsupported`, `usage`, `disk-full`, `out-not-writable`
+ * @throws NightshiftError `weights-not-found`, `weights-invalid`, `weights-unsupported`, `weights-refused`, `weights-digest`, `usage`,
+ * `disk-full`, `out-not-writable`; from the probe `model-drift`, `encoder-failed`, `encoder-out-of-memory`
  */
 export async function convertModel(
   options: ConvertOptions,
-  onProgress: (done: number, total: number) => void = () => {},
+  onProgress: ConvertProgress = () => {},
 ): Promise<ModelInfo> {
-  const entry = options.id === undefined ? null : requireEntry(options.id);
+  const entry = options.id === undefined ? (options.entry ?? null) : requireEntry(options.id);
   const dir = (await isDirectory(options.from)) ? options.from : dirname(options.from);
   const opened = await openWeights(options.from);
   try {
@@ -61,26 +76,37 @@ export async function convertModel(
       const some = [...opened.tensors.keys()].slice(0, 3).join(', ');
       throw new NightshiftError('weights-unsupported', `${opened.file}: no known layout has tensors like ${some}`);
     }
-    const { naming, weights } = recognised;
+    const { naming, weights, prefix } = recognised;
     const model = findTransformer(weights, naming);
     const companions = await readCompanions(dir);
     const sources: Sources = { options, companions, entry, naming, weights };
     checkAgainst(model, sources);
     const settings = chooseSettings(model, sources);
     const graph = buildGraph(model, settings);
+    const { precision = 'fp32', probe: wantsProbe = true } = options;
+    const float32 =
+      wantsProbe && precision !== 'fp32'
+        ? buildGraph(model, { ...settings, precision: 'fp32', patchGrid: false })
+        : null;
 
-    const total = weights.size + dataBytes(graph);
+    const written = dataBytes(graph) + (float32 === null ? 0 : dataBytes(float32));
+    const total = weights.size + written;
     let done = 0;
     const onBytes = (bytes: number) => {
       done += bytes;
       onProgress(done, total);
     };
-    await checkTarget(options.to, dataBytes(graph));
-    const source = { file: basename(weights.file), sha256: await weights.digest(onBytes) };
+    await checkTarget(options.to, written);
+    const file = basename(weights.file);
+    const sha256 = await weights.digest(onBytes);
+    checkDigest(file, sha256, { expected: options.sha256, entry });
+    const source = { file, sha256, prefix, origin: options.origin ?? null };
     let info: ModelInfo | undefined;
     await writeWhole(options.to, async (partial) => {
       const files = await writeGraph(partial, graph, onBytes);
-      info = describe(model, settings, sources, source, files);
+      const made = describe(model, settings, sources, source, files);
+      const probe = wantsProbe ? await makeProbe(partial, made, float32, onBytes) : null;
+      info = { ...made, probe };
       const json = Buffer.from(`${JSON.stringify(info, null, 2)}\n`);
       await writeFile(partial, MODEL_FILE, (append) => append(json));
     });
@@ -91,11 +117,16 @@ export async function convertModel(
   }
 }
 
-function requireEntry(id: string): CatalogEntry {
-  const entry = catalogEntry(id);
-  if (entry !== null) return entry;
-  const known = CATALOG.map((entry) => entry.id).join(', ');
-  throw new NightshiftError('model-not-found', `no model ${id} in the catalog`, { next: `Known models: ${known}.` });
+/** Weights whose digest is known must be those, before a tensor of them is used. */
+function checkDigest(
+  file: string,
+  sha256: string,
+  { expected, entry }: { expected: string | undefined; entry: CatalogEntry | null },
+): void {
+  const published = entry?.source.weights.find(({ path }) => basename(path) === file)?.sha256;
+  const wrong = [expected, published].find((known) => known !== undefined && known !== sha256);
+  if (wrong === undefined) return;
+  throw new NightshiftError('weights-digest', `${file} has the sha256 ${sha256}, and should have ${wrong}`);
 }
 
 function describe(
@@ -104,10 +135,21 @@ function describe(
   { options, entry, companions, naming }: Sources,
   source: ModelInfo['weights'],
   files: ModelInfo['files'],
-): ModelInfo {
+): Omit<ModelInfo, 'probe'> {
   const { inputPx, heads, eps, mean, std, preprocessingFrom, resize, embedding } = settings;
   const interpolation = settings.posInterpolation;
   const grid = inputPx / model.patchPx;
+  const architecture = {
+    depth: model.blocks.length,
+    width: model.width,
+    heads,
+    mlp: model.blocks[0]!.mlp.kind,
+    mlpHidden: model.mlpHidden,
+    patchPx: model.patchPx,
+    registers: model.registerCount,
+    layerScale: model.blocks[0]!.scale1 !== null,
+    eps,
+  };
   return {
     version: 1,
     name: options.name ?? entry?.id ?? nameOf(options.from),
@@ -125,18 +167,10 @@ function describe(
     resize,
     mpp: options.mpp ?? entry?.mpp ?? 0.5,
     architecture: {
-      depth: model.blocks.length,
-      width: model.width,
-      heads,
-      mlp: model.blocks[0]!.mlp.kind,
-      mlpHidden: model.mlpHidden,
-      patchPx: model.patchPx,
-      registers: model.registerCount,
-      layerScale: model.blocks[0]!.scale1 !== null,
-      eps,
+      ...architecture,
       storedGrid: model.storedGrid,
       parameters: model.parameters,
-      gflopPerTile: gflopPerTile(model, grid),
+      gflopPerTile: gflopPerTile(architecture, inputPx),
     },
     posInterpolation:
       grid === model.storedGrid ? 'none: native size' : `${interpolation}: ${POS_INTERPOLATIONS[interpolation].what}`,
@@ -152,16 +186,6 @@ function describe(
 /** Of the directory, or of the file where it has a name of its own. */
 function nameOf(from: string): string {
   const path = resolve(from);
-  const file = basename(path, '.safetensors');
-  return file === 'model' ? basename(dirname(path)) : file;
-}
-
-/** 2 x multiply-adds of the matrix products, attention included, in 10^9. */
-function gflopPerTile(model: VisionTransformer, grid: number): number {
-  const { width, patchPx, mlpHidden, registerCount, blocks } = model;
-  const tokens = 1 + registerCount + grid * grid;
-  const mlpLayers = blocks[0]!.mlp.kind === 'swiglu' ? 3 : 2;
-  const block = tokens * (4 * width * width + mlpLayers * width * mlpHidden) + 2 * tokens * tokens * width;
-  const macs = grid * grid * 3 * patchPx * patchPx * width + blocks.length * block;
-  return Math.round((2 * macs) / 1e6) / 1000;
+  const file = basename(path).replace(/\.(safetensors|bin|pth|pt|ckpt|torch|index\.json)$/, '');
+  return ['model', 'pytorch_model', 'model.safetensors'].includes(file) ? basename(dirname(path)) : file;
 }

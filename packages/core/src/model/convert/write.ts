@@ -184,7 +184,8 @@ function isAlive(pid: number): boolean {
 const FULL = ['ENOSPC', 'EDQUOT', 'EFBIG'];
 const NOT_WRITABLE = ['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST'];
 
-function asOutError(error: unknown, target: string): unknown {
+/** What went wrong on the disk, as an error for people. */
+export function asOutError(error: unknown, target: string): unknown {
   const code = (error as NodeJS.ErrnoException).code ?? '';
   const message = (error as Error).message;
   if (FULL.includes(code)) return new NightshiftError('disk-full', `${target}: ${message}`, { cause: error });
