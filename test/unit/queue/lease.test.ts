@@ -20,7 +20,7 @@ function held(more: { failures?: number; reject?: Error; exhausted?: typeof help
       failures: more.failures ?? 0,
       stalls: 2,
       exhausted: more.exhausted ?? null,
-      kept: { signal: loss.signal, drop: () => log.push('drop') },
+      kept: { signal: loss.signal, drop: () => log.push('drop'), surrender: () => {} },
       commands: { done: command('done'), release: command('release'), retry: command('retry'), bury: command('bury') },
     },
     { attempts: 3, backoffMs: 5, onError: (error) => errors.push(error), onEnd: () => log.push('end') },

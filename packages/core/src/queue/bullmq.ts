@@ -1,16 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Job as BullJob, Queue as BullMq, Worker } from 'bullmq';
+import { Queue as BullMq, Worker } from 'bullmq';
 import { Cluster, Redis } from 'ioredis';
-import { isNightshiftError, NightshiftError, toErrorRecord } from '../errors.ts';
-import { decodeJob, encodeJob, modelTag, payloadBytes, priorityOf } from './job-payload.ts';
-import { leaseOf } from './lease.ts';
-import { type Hold, lockKeeper } from './lock-keeper.ts';
+import { isNightshiftError, NightshiftError } from '../errors.ts';
+import { encodeJob, modelTag, payloadBytes, priorityOf } from './job-payload.ts';
+import { jobSource, MOST_STALLS } from './job-source.ts';
+import { lockKeeper } from './lock-keeper.ts';
 import { type Pump, pump } from './pump.ts';
 import type { Job, Lease, Queue, Role } from './queue.ts';
-import { isConnectionError, isFullError, queueError } from './redis-errors.ts';
+import { isConnectionError, queueError } from './redis-errors.ts';
 import { clientOptions, parseRedisUrl, type RedisTarget } from './redis-options.ts';
-import { EVICT, INSPECT, RENEW } from './redis-scripts.ts';
+import { deadKey, redisScripts } from './redis-scripts.ts';
 import { judgeRedis, parseInfo, type RedisInfo, roomForJobs } from './redis-server.ts';
 
 export interface BullQueueOptions {
@@ -56,9 +56,6 @@ export interface QueueStats {
   errors: number;
 }
 
-/** A job that stalled (its holder died or lost it) or was started this often is not worked on again: it may be what kills. */
-const MOST_STALLS = 50;
-const MOST_STARTS = 100;
 /** Jobs a pipeline: 1,000 keep Redis busy for 83 ms, 5,000 for 254 ms. */
 const CHUNK = 500;
 /** How long closing waits for a Redis that does not answer. */
@@ -86,16 +83,17 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
   const leaseMs = ms(options.leaseSeconds, 20);
   const patienceMs = ms(options.patienceSeconds, 60);
   const prefix = (options.prefix ?? '{nightshift}').replace(/^[^{}]+$/, '{$&}');
-  const [epochKey, deadKey, modelsKey] = ['epoch', 'dead', 'models'].map((name) => `${prefix}:${name}`);
+  const modelsKey = `${prefix}:models`;
   const stats: QueueStats = { leasesLost: 0, jobsRefused: 0, errors: 0 };
   const queues = new Map<string, BullMq>();
   const lanes = new Map<Role, Lane>();
-  const leases = new Set<Lease>();
+  const held = new Set<() => Promise<void>>();
   const stop = new AbortController();
   let closing: Promise<void> | null = null;
 
   const target = parseRedisUrl(options.url);
   const client = await connect(target, ms(options.connectSeconds, 10));
+  const scripts = redisScripts(client, prefix);
   const opened = await inspectAndJudge().catch((error) => {
     client.disconnect();
     throw queueError(error, target.label);
@@ -112,7 +110,7 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
 
   const keeper = lockKeeper({
     leaseMs,
-    renew,
+    renew: (holds) => scripts.renew(holds, leaseMs),
     onLost({ id }, why) {
       stats.leasesLost += 1;
       tell(new NightshiftError('lease-lost', `job ${id}: ${why}`));
@@ -135,7 +133,7 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
 
   /** What the server says of itself; identity changes when it was restarted, failed over or emptied. */
   async function inspect(): Promise<{ info: RedisInfo; identity: string }> {
-    const [text, epoch] = (await client.eval(INSPECT, 1, epochKey, randomUUID())) as [string, string];
+    const { info: text, epoch } = await scripts.inspect(randomUUID());
     const info = parseInfo(text);
     return { info, identity: `${epoch} ${info.get('run_id')}` };
   }
@@ -143,13 +141,6 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
   async function inspectAndJudge() {
     const { info, identity } = await inspect();
     return { identity, warnings: judgeRedis(info, target.label) };
-  }
-
-  async function renew(holds: readonly Hold[]): Promise<boolean[]> {
-    const keys = holds.flatMap(({ queue, id }) => [`${prefix}:${queue}:${id}:lock`, `${prefix}:${queue}:stalled`]);
-    const marks = holds.flatMap(({ id, token }) => [token, id]);
-    const held = (await client.eval(RENEW, keys.length, ...keys, leaseMs, ...marks)) as number[];
-    return held.map((one) => one === 1);
   }
 
   /**
@@ -245,108 +236,22 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
       });
       worker.on('error', otherTrouble);
       worker.startStalledCheckTimer().catch(otherTrouble);
-      lane = {
-        worker,
-        pump: pump({ fetch: () => fetch(role, worker), giveBack: (lease) => lease.release(), onError: trouble }),
-      };
+      const fetch = jobSource({
+        ...{ role, worker, scripts, keeper, leaseMs, attempts, backoffMs, held },
+        countDead: () => client.hincrby(deadKey(prefix), worker.name, 1),
+        onLost() {
+          stats.leasesLost += 1;
+        },
+        onRefused(error) {
+          stats.jobsRefused += 1;
+          tell(error);
+        },
+        onError: trouble,
+      });
+      lane = { worker, pump: pump({ fetch, giveBack: (lease) => lease.release(), onError: trouble }) };
       lanes.set(role, lane);
     }
     return lane;
-  }
-
-  /** Waits for a job for some seconds; what is no job is removed on the way. */
-  async function fetch(role: Role, worker: Worker): Promise<Lease | undefined> {
-    while (!stop.signal.aborted) {
-      const token = randomUUID();
-      let failure: unknown = null;
-      const listen = (error: Error) => {
-        failure = error;
-      };
-      worker.once('error', listen);
-      const job = await worker.getNextJob(token).catch(listen);
-      worker.off('error', listen);
-      if (!job && failure === null) return undefined;
-      const decoded = job ? jobOf(role, job) : { problem: 'BullMQ cannot read it' };
-      if (job && 'job' in decoded) return hold(role, worker, job, token, decoded.job);
-      if (failure !== null && isTransient(failure)) throw failure;
-      const problem = 'problem' in decoded ? decoded.problem : '';
-      if (!(await evict(worker, { token }, problem)) && failure !== null) throw failure;
-    }
-    return undefined;
-  }
-
-  async function hold(
-    role: Role,
-    worker: Worker,
-    job: BullJob,
-    token: string,
-    payload: Job,
-  ): Promise<Lease | undefined> {
-    const mine = { queue: worker.name, id: payload.id, token };
-    // The lock runs from when the command was made, which may have waited for a connection.
-    let since = performance.now() - Math.max(0, Date.now() - (job.processedOn ?? 0));
-    if (performance.now() - since > leaseMs / 3) {
-      since = performance.now();
-      const [held] = await renew([mine]);
-      if (!held) return undefined;
-    }
-    // Whatever options came with it: it leaves Redis when it ends, and this process decides whether it is tried again.
-    job.opts = { removeOnComplete: true, removeOnFail: true, stackTraceLimit: 0, attempts: 0 };
-    const bury = () => client.hincrby(deadKey, worker.name, 1);
-    const retry = (delay: number) => {
-      Object.assign(job.opts, { attempts: MOST_STARTS, backoff: { type: 'fixed', delay } });
-      return job.moveToFailed(new Error('retried'), token);
-    };
-    /** BullMQ's refusals have a negative code: the job is another's, or gone. What it cannot end otherwise would come back for ever. */
-    const onError = async (error: unknown) => {
-      if (Number((error as { code?: unknown }).code) < 0) stats.leasesLost += 1;
-      else if (isTransient(error)) trouble(error);
-      else await evict(worker, mine, toErrorRecord(error).message).catch(trouble);
-    };
-    const lease = leaseOf(
-      {
-        role,
-        job: payload,
-        failures: job.attemptsMade,
-        stalls: job.stalledCounter,
-        exhausted: exhaustion(job),
-        kept: keeper.keep(mine, since),
-        commands: {
-          done: () => job.moveToCompleted(null, token, false),
-          release: () => job.moveToWait(token),
-          retry,
-          bury: ({ code }) => job.moveToFailed(new Error(code), token).then(bury),
-        },
-      },
-      { attempts, backoffMs, onError, onEnd: (ended) => leases.delete(ended) },
-    );
-    leases.add(lease);
-    return lease;
-  }
-
-  /** Removes what this process holds and nobody can read. Where its id is not known, the token finds it. */
-  async function evict(
-    worker: Worker,
-    { id, token }: { id?: string; token: string },
-    problem: string,
-  ): Promise<boolean> {
-    const keys = [worker.toKey('active'), worker.toKey('stalled'), deadKey];
-    const own = Object.keys(worker.keys).filter((key) => key !== '');
-    const evicted = await client.eval(
-      EVICT,
-      keys.length,
-      ...keys,
-      token,
-      id ?? '',
-      worker.toKey(''),
-      worker.name,
-      ...own,
-    );
-    if (evicted !== 1) return false;
-    stats.jobsRefused += 1;
-    const what = `${worker.name} held "${id ?? 'something'}", which is no job`;
-    tell(new NightshiftError('job-invalid', `${target.label}: ${what}: ${problem}`));
-    return true;
   }
 
   async function idle(): Promise<void> {
@@ -371,7 +276,7 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
       const { active, ...waiting } = await queue.getJobCounts('active', 'waiting', 'prioritized', 'delayed');
       total.active += active;
       total.waiting += sum(Object.values(waiting));
-      total.dead += Number((await client.hget(deadKey, queue.name)) ?? 0);
+      total.dead += Number((await client.hget(deadKey(prefix), queue.name)) ?? 0);
     }
     return total;
   }
@@ -380,9 +285,9 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
     stop.abort();
     const quit = [...lanes.values()].flatMap(({ worker, pump }) => [pump.close(), worker.close(true)]);
     await within(SETTLE_MS, Promise.allSettled(quit), () => {});
-    for (const end = performance.now() + ms(options.closeSeconds, 10); leases.size > 0 && performance.now() < end; )
+    for (const end = performance.now() + ms(options.closeSeconds, 10); held.size > 0 && performance.now() < end; )
       await sleep(20);
-    await Promise.allSettled([...leases].map((lease) => lease.release()));
+    await Promise.allSettled([...held].map((handBack) => handBack()));
     keeper.close();
     await Promise.allSettled([...queues.values()].map((queue) => queue.close()));
     client.disconnect();
@@ -430,21 +335,6 @@ async function connect(target: RedisTarget, ms: number): Promise<Redis | Cluster
   return client;
 }
 
-function jobOf(role: Role, job: BullJob): { job: Job } | { problem: string } {
-  const { attemptsMade, attemptsStarted, stalledCounter, parent, parentKey, repeatJobKey, deduplicationId } = job;
-  const sound = [attemptsMade, attemptsStarted, stalledCounter].every(Number.isSafeInteger);
-  // BullMQ would act upon these when the job ends.
-  const foreign = [parent, parentKey, repeatJobKey, deduplicationId].some((field) => field !== undefined);
-  if (!sound || foreign) return { problem: 'fields that no job of this queue has' };
-  return decodeJob(role, job.id ?? '', job.data);
-}
-
-function exhaustion({ attemptsStarted, stalledCounter, deferredFailure }: BullJob) {
-  if (!deferredFailure && attemptsStarted <= MOST_STARTS && stalledCounter <= MOST_STALLS) return null;
-  const times = `started ${attemptsStarted} times, ${stalledCounter} times by a process that died or lost it`;
-  return toErrorRecord(new NightshiftError('job-exhausted', times, { data: { attemptsStarted, stalledCounter } }));
-}
-
 /** Until then nobody waits any longer for the work, which goes on by itself. */
 async function within<T, L>(ms: number, work: Promise<T>, late: () => L): Promise<T | L> {
   if (ms === Number.POSITIVE_INFINITY) return work;
@@ -457,6 +347,5 @@ async function within<T, L>(ms: number, work: Promise<T>, late: () => L): Promis
   }
 }
 
-const isTransient = (error: unknown): boolean => isConnectionError(error) || isFullError(error);
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;

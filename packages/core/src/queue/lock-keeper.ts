@@ -8,8 +8,10 @@ export interface Hold {
 export interface Kept {
   /** Aborted when the lock is lost or may be: it was taken over, is gone, or could not be renewed in time. */
   readonly signal: AbortSignal;
-  /** Stops renewing. */
+  /** Stops renewing: the job has ended. */
   drop(): void;
+  /** Stops renewing and aborts the signal: the job is given away. */
+  surrender(): void;
 }
 
 export interface LockKeeper {
@@ -77,7 +79,15 @@ export function lockKeeper({ leaseMs, renew, onLost }: LockKeeperOptions): LockK
     keep(hold, since) {
       const entry: Entry = { hold, since, loss: new AbortController() };
       entries.add(entry);
-      return { signal: entry.loss.signal, drop: () => entries.delete(entry) };
+      const drop = () => entries.delete(entry);
+      return {
+        signal: entry.loss.signal,
+        drop,
+        surrender() {
+          drop();
+          entry.loss.abort(new Error(`job ${hold.id} was handed back`));
+        },
+      };
     },
     close: () => clearInterval(timer),
   };

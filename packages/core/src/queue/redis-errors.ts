@@ -9,6 +9,9 @@ export const isConnectionError = (error: unknown): boolean => CONNECTION.test(te
 
 export const isFullError = (error: unknown): boolean => /\bOOM\b/.test(textOf(error));
 
+/** One that passes by itself: the same command may succeed later. */
+export const isTransientError = (error: unknown): boolean => isConnectionError(error) || isFullError(error);
+
 /** What an error of the client or the server means for a queue. Neither of them puts a password into a message. */
 export function queueError(error: unknown, label: string): NightshiftError {
   if (isNightshiftError(error)) return error;

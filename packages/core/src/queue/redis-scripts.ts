@@ -1,14 +1,11 @@
-/**
- * The Lua that BullMQ lacks, over the keys of its version 6. It may name keys that it was not given: all keys of a prefix lie in one
- * hash slot.
- */
+import type { Hold } from './lock-keeper.ts';
 
 /**
  * Renews locks that still are the caller's. KEYS: lock, stalled set, for each; ARGV: lease in ms, then token, id for each. Returns 1
  * or 0 for each. BullMQ renews with SET, which a full Redis refuses: every job in work would be lost and done twice. PEXPIRE needs
  * no memory.
  */
-export const RENEW = `
+const RENEW = `
 local held = {}
 for i = 1, #KEYS, 2 do
   if redis.call('GET', KEYS[i]) == ARGV[i + 1] then
@@ -27,7 +24,7 @@ return held`;
  * hash of dead jobs; ARGV: token, id or '', key prefix of jobs, field to count in, then the names of BullMQ's own keys, which no job
  * may take with it. Returns 1 or 0.
  */
-export const EVICT = `
+const EVICT = `
 local own = {}
 for i = 5, #ARGV do own[ARGV[i]] = true end
 local function holder(id) return redis.pcall('GET', ARGV[3] .. id .. ':lock') end
@@ -52,7 +49,53 @@ return 1`;
  * What the server says about itself, and which data it holds: the id of the keyspace, made now if there is none. KEYS: where that id
  * lies (in a cluster it also chooses the node); ARGV: a new id. Returns INFO and the id, or '' where a full Redis kept none.
  */
-export const INSPECT = `
+const INSPECT = `
 local epoch = redis.call('GET', KEYS[1])
 if not epoch and not redis.pcall('SET', KEYS[1], ARGV[1]).err then epoch = ARGV[1] end
 return {redis.call('INFO'), epoch or ''}`;
+
+interface Evaluates {
+  eval(script: string, keys: number, ...args: (string | number)[]): Promise<unknown>;
+}
+
+/** A queue's names for its keys, as BullMQ has them. */
+export interface QueueNames {
+  readonly name: string;
+  readonly keys: object;
+  toKey(type: string): string;
+}
+
+export interface RedisScripts {
+  /** `INFO`, and the id of the data that lie under the prefix. */
+  inspect(newEpoch: string): Promise<{ readonly info: string; readonly epoch: string }>;
+  renew(holds: readonly Hold[], leaseMs: number): Promise<boolean[]>;
+  /** Removes what a token holds, or an id; true when there was something. */
+  evict(queue: QueueNames, held: { readonly token: string; readonly id?: string }): Promise<boolean>;
+}
+
+/**
+ * What BullMQ lacks, over the keys of its version 6. The scripts may name keys that they were not given: all keys of a prefix lie in one
+ * hash slot.
+ */
+export function redisScripts(client: Evaluates, prefix: string): RedisScripts {
+  return {
+    async inspect(newEpoch) {
+      const [info, epoch] = (await client.eval(INSPECT, 1, `${prefix}:epoch`, newEpoch)) as [string, string];
+      return { info, epoch };
+    },
+    async renew(holds, leaseMs) {
+      const keys = holds.flatMap(({ queue, id }) => [`${prefix}:${queue}:${id}:lock`, `${prefix}:${queue}:stalled`]);
+      const marks = holds.flatMap(({ id, token }) => [token, id]);
+      const held = (await client.eval(RENEW, keys.length, ...keys, leaseMs, ...marks)) as number[];
+      return held.map((one) => one === 1);
+    },
+    async evict(queue, { token, id = '' }) {
+      const keys = [queue.toKey('active'), queue.toKey('stalled'), deadKey(prefix)];
+      const own = Object.keys(queue.keys).filter((key) => key !== '');
+      return (await client.eval(EVICT, keys.length, ...keys, token, id, queue.toKey(''), queue.name, ...own)) === 1;
+    },
+  };
+}
+
+/** Hash of dead jobs by queue. */
+export const deadKey = (prefix: string): string => `${prefix}:dead`;
