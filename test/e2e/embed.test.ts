@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { fileBlobs, openRecord, type RunReport, search, verify } from '@nightshift/core';
+import { convertModel, fileBlobs, openRecord, type RunReport, search, verify } from '@nightshift/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Bench, bench, run } from '../fixtures/run.ts';
 
@@ -219,6 +219,70 @@ describe('embed', () => {
       expect(cls.get(tile)).toEqual(vector.slice(0, 64));
       expect(mean.get(tile)).toEqual(vector.slice(64));
     }
+  });
+
+  it('keeps the patch grid of every tile beside its vector, over several shards', async () => {
+    const model = b.path('patch-model');
+    await convertModel({ from: b.path('weights'), to: model, name: 'test-random', patchGrid: true });
+    const options = { sources: [b.slide('a.svs')], model, shardTiles: 16 };
+    const { report } = await run({ ...options, out: b.path('patch'), embedding: 'patch' });
+    expect(report).toMatchObject({ state: 'done', failures: [] });
+    expect(await check(b.path('patch'))).toMatchObject({ ok: true, findings: [], storeRows: report.tiles.planned });
+    const plain = await run({ ...options, out: b.path('no-patch') });
+    expect(await rows(b.path('patch'), report, 'a')).toEqual(await rows(b.path('no-patch'), plain.report, 'a'));
+
+    const record = await openRecord(fileBlobs(b.path('patch')));
+    const [key] = await Array.fromAsync(record.listSlides(report.recipe));
+    const file = (await record.readSlide(report.recipe, key!))!;
+    expect(file.patch).toBe(16 * 16 * 64);
+    let batches = 0;
+    for await (const { x, vectors, patch } of file.batches()) {
+      batches += 1;
+      // The second half of the vector is the mean of the grid: each grid lies beside its own tile's vector.
+      for (let tile = 0; tile < x.length; tile++) {
+        const grid = patch!.subarray(tile * file.patch, (tile + 1) * file.patch);
+        for (let d = 0; d < 64; d++) {
+          let mean = 0;
+          for (let cell = 0; cell < 256; cell++) mean += grid[cell * 64 + d]! / 256;
+          expect(Math.abs(mean - vectors[tile * 128 + 64 + d]!)).toBeLessThan(1e-3);
+        }
+      }
+    }
+    await file.close();
+    expect(batches).toBeGreaterThan(2);
+  });
+
+  it('refuses to look for patch grids in a model that was converted without', async () => {
+    const options = {
+      sources: [b.slide('a.svs')],
+      model: b.model,
+      out: b.path('refused'),
+      embedding: 'patch' as const,
+    };
+    await expect(run(options)).rejects.toMatchObject({ code: 'usage', next: expect.stringContaining('--patch-grid') });
+    expect(existsSync(b.path('refused'))).toBe(false);
+  });
+
+  it('keeps what the model says of itself with the results', async () => {
+    const { report } = await run({ sources: [b.slide('a.svs')], model: b.model, out: b.path('with-model'), limit: 2 });
+    const kept = JSON.parse(readFileSync(b.path('with-model', report.recipe, 'model.json'), 'utf8'));
+    expect(kept).toEqual(JSON.parse(readFileSync(join(b.model, 'model.json'), 'utf8')));
+  });
+
+  it('refuses a model whose vectors are others on this machine', async () => {
+    const drifted = b.path('drifted');
+    cpSync(b.model, drifted, { recursive: true });
+    const info = JSON.parse(readFileSync(join(drifted, 'model.json'), 'utf8'));
+    const probe = readFileSync(join(drifted, info.probe.file.name));
+    for (let i = probe.length - 4 * 4 * info.dims; i < probe.length; i += 4) probe.writeFloatLE(1, i);
+    writeFileSync(join(drifted, info.probe.file.name), probe);
+    info.probe.file.sha256 = createHash('sha256').update(probe).digest('hex');
+    writeFileSync(join(drifted, 'model.json'), JSON.stringify(info));
+    const out = b.path('drifted-out');
+    await expect(run({ sources: [b.slide('a.svs')], model: drifted, out })).rejects.toMatchObject({
+      code: 'model-drift',
+      message: expect.stringContaining('cosine'),
+    });
   });
 
   it('finds a tile’s own twin first, and a picture of it too', async () => {

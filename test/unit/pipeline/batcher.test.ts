@@ -9,6 +9,7 @@ const tile = (value: number) => new Uint8Array(TILE).fill(value);
 function sinks() {
   const got = new Map<number, Float32Array | unknown>();
   const sink = (value: number): TileSink => ({
+    patch: false,
     vector: (values) => got.set(value, values.slice()),
     failed: (error) => got.set(value, error),
   });

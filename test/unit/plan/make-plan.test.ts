@@ -10,13 +10,24 @@ function overview(change: Partial<ScaledOverview> = {}): ScaledOverview {
   return { width: 200, height: 100, downsampleX: 32, downsampleY: 32, rgb, unreadable: null, ...change };
 }
 
-function make(change: { overview?: ScaledOverview | null; method?: 'auto' | 'none'; min?: number } = {}): Plan {
+interface Change {
+  readonly overview?: ScaledOverview | null;
+  readonly method?: 'auto' | 'none';
+  readonly min?: number;
+  readonly patch?: { readonly grid: number; readonly width: number };
+}
+
+function make(change: Change = {}): Plan {
+  const { model } = recipe();
   return makePlan({
     slide: { levels: levels(6400, 3200, 4), vendor: 'aperio', objectivePower: 20 },
     ref,
     mpp: square(0.5),
     overview: change.overview === undefined ? overview() : change.overview,
-    recipe: recipe({ tissue: { method: change.method ?? 'auto', min: change.min ?? 0.5 } }),
+    recipe: recipe({
+      tissue: { method: change.method ?? 'auto', min: change.min ?? 0.5 },
+      model: change.patch ? { ...model, embedding: 'patch', patch: change.patch } : model,
+    }),
     recipeId: 'abc',
     shardTiles: 100,
   });
@@ -75,6 +86,16 @@ describe('a plan', () => {
     const unreadable = new Uint8Array(200 * 100);
     for (let i = 0; i < unreadable.length; i++) if (i % 200 >= 180) unreadable[i] = 1;
     expect(Math.max(...make({ overview: overview({ unreadable }) }).x)).toBe(27 * 224);
+  });
+});
+
+describe('shards of a plan', () => {
+  const shardTilesFor = (patch: { grid: number; width: number }) => make({ patch }).shardTiles;
+
+  it('hold as many tiles as was asked, and fewer where a tile has a patch grid of 786 kB', () => {
+    expect(make().shardTiles).toBe(100);
+    expect(shardTilesFor({ grid: 16, width: 1536 })).toBe(42);
+    expect(shardTilesFor({ grid: 500, width: 5000 })).toBe(1);
   });
 });
 

@@ -60,6 +60,27 @@ describe('a tile file', () => {
     expect(await back('t.arrow')).toEqual([]);
   });
 
+  it('gives back patch grids too, in float16, and refuses rows without the grids they should have', async () => {
+    const withGrids = (count: number, from: number) => ({
+      ...rows(count, 5, from),
+      patch: Float16Array.from({ length: count * 7 }, (_, i) => (from + i) / 3),
+    });
+    const batches = [withGrids(3, 0), withGrids(1, 10)];
+    await blobs.put('p.arrow', encodeTiles(5, metadata, batches, 7));
+    expect(await back('p.arrow')).toEqual(batches);
+    const table = await openTiles((await blobs.open('p.arrow'))!);
+    expect([table.dims, table.patch]).toEqual([5, 7]);
+    await table.close();
+    for (const [wrong, patch] of [
+      [rows(2, 5), 7],
+      [withGrids(2, 0), 0],
+      [withGrids(2, 0), 6],
+    ] as const) {
+      const writing = blobs.put('wrong.arrow', encodeTiles(5, metadata, [wrong], patch));
+      await expect(writing).rejects.toMatchObject({ code: 'internal' });
+    }
+  });
+
   it('has the same bytes when written twice', async () => {
     for (const key of ['1', '2']) await blobs.put(key, encodeTiles(8, metadata, [rows(3, 8), rows(2, 8)]));
     expect(await readFile(join(dir, '1'))).toEqual(await readFile(join(dir, '2')));

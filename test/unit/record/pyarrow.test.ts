@@ -90,4 +90,32 @@ describe('a slide file, read by pyarrow', () => {
       streamed: true,
     });
   });
+
+  it('has the patch grids in a float16 column of their own, with their shape in the metadata', async (context) => {
+    const python = needPyarrow(context);
+    const dir = await temporaryDirectory();
+    const record = await openRecord(fileBlobs(dir), { create: true });
+    const { model, ...rest } = aRecipe(3);
+    const recipe = { ...rest, model: { ...model, embedding: 'patch' as const, patch: { grid: 2, width: 3 } } };
+    const plan = aPlan(recipe, aSlide('CMU-1'), 4);
+    const grids = (from: number, to: number) =>
+      Float16Array.from({ length: (to - from) * 12 }, (_, i) => from * 12 + i);
+    const rows = (from: number, to: number) => ({ ...rowsOf(plan, 3, from, to), patch: grids(from, to) });
+    await record.putShard(recipe, plan, { index: 0, from: 0, to: 3 }, rows(0, 3), []);
+    await record.putShard(recipe, plan, { index: 1, from: 3, to: 4 }, rows(3, 4), []);
+    await record.publishSlide(recipe, plan);
+    const script = READ.replace("'metadata'", "'patch': table['patch'].to_pylist(), 'metadata'");
+    const found = await python(script, join(dir, recipeId(recipe), 'slides', `${plan.slide.key}.arrow`));
+    expect(found).toMatchObject({
+      batches: [3, 1],
+      patch: Array.from({ length: 4 }, (_, i) => [...grids(i, i + 1)]),
+      metadata: { 'nightshift.patch_shape': '[2,2,3]', 'nightshift.embedding': 'patch' },
+      streamed: true,
+    });
+    expect((found as { types: unknown[] }).types[3]).toEqual([
+      'patch',
+      'fixed_size_list<item: halffloat not null>[12]',
+      false,
+    ]);
+  });
 });

@@ -69,10 +69,13 @@ const failure = (tile: number): TileFailure => ({ x: plan.x[tile]!, y: plan.y[ti
 const slideFile = () => `${id}/slides/${one.key}.arrow`;
 
 /** Puts another slide file in the place of the first slide's, without any of the checks. */
-async function plant(rows: TileRows, change: { recipe?: typeof recipe; dims?: number } = {}): Promise<void> {
+async function plant(
+  rows: TileRows,
+  change: { recipe?: typeof recipe; dims?: number; patch?: number } = {},
+): Promise<void> {
   const made = change.recipe ?? recipe;
   const info = infoOf(made, { ...plan, recipe: recipeId(made) }, null, [failure(3)]);
-  await blobs.put(slideFile(), encodeTiles(change.dims ?? DIMS, toMetadata(info), [rows]));
+  await blobs.put(slideFile(), encodeTiles(change.dims ?? DIMS, toMetadata(info), [rows], change.patch));
 }
 
 function without(rows: TileRows, row: number): TileRows {
@@ -178,6 +181,13 @@ describe('verify finds, and finds nothing else', () => {
 
   it('vectors of other dims', async () => {
     await plant(rowsOf(plan, 4, 0, TILES, [3]), { dims: 4 });
+    expect(await found()).toEqual(['vectors-wrong-dims']);
+  });
+
+  it('patch grids that the recipe does not ask for', async () => {
+    const rows = sound();
+    const patch = new Float16Array(rows.x.length * 2).fill(1);
+    await plant({ ...rows, patch }, { patch: 2 });
     expect(await found()).toEqual(['vectors-wrong-dims']);
   });
 
@@ -355,5 +365,51 @@ describe('verify, with the vector store', () => {
     expect(await indexSlides(record, id, record.listSlides(id), store)).toBe(2);
     expect(await found(store)).toEqual([]);
     expect(await indexSlides(record, id, record.listSlides(id), store)).toBe(0);
+  });
+});
+
+describe('verify, on a record with patch grids', () => {
+  const patched = { ...recipe, model: { ...recipe.model, embedding: 'patch' as const, patch: { grid: 2, width: 3 } } };
+  const withGrids = (own: Plan) => {
+    const rows = rowsOf(own, DIMS, 0, TILES);
+    return { ...rows, patch: Float16Array.from({ length: TILES * 12 }, (_, i) => i + 1) };
+  };
+
+  /** A finished slide, its file replaced by one with other grids. */
+  async function findings(change: (patch: Float16Array) => void): Promise<FindingCode[]> {
+    const own = aPlan(patched, one, TILES);
+    const info = infoOf(patched, own, null, []);
+    const rows = withGrids(own);
+    change(rows.patch);
+    const recipeOf = recipeId(patched);
+    await record.putPlan(own);
+    await blobs.put(`${recipeOf}/slides/${one.key}.arrow`, encodeTiles(DIMS, toMetadata(info), [rows], 12));
+    const digest = datasetDigest([one]);
+    const other = { ...run, id: runId(digest, recipeOf), recipeId: recipeOf, recipe: patched };
+    await record.putRun(other, [one]);
+    return (await verifyRecord(record, other)).findings.map(({ code }) => code);
+  }
+
+  it('finds nothing where all is well', async () => {
+    expect(await findings(() => {})).toEqual([]);
+  });
+
+  it('finds values that are no numbers, and a grid of zeros', async () => {
+    expect(await findings((patch) => (patch[20] = Number.NaN))).toEqual(['vectors-not-finite']);
+    expect(await findings((patch) => patch.fill(0, 12, 24))).toEqual(['vectors-zero']);
+  });
+
+  it('is never written with a value that is no number, or without the grids', async () => {
+    const own = aPlan(patched, two, TILES);
+    const rows = withGrids(own);
+    rows.patch[7] = Number.POSITIVE_INFINITY;
+    await expect(record.publishSlide(patched, own, { rows, failures: [] })).rejects.toMatchObject({
+      code: 'vector-not-finite',
+    });
+    const { patch: _, ...bare } = withGrids(own);
+    await expect(record.publishSlide(patched, own, { rows: bare, failures: [] })).rejects.toMatchObject({
+      code: 'internal',
+    });
+    expect(await record.hasSlide(recipeId(patched), two.key)).toBe(false);
   });
 });

@@ -19,14 +19,14 @@ export interface RecipeOptions {
 
 /** The recipe of a model and options. Throws `usage` when the model cannot serve them. */
 export function recipeOf(options: RecipeOptions, model: ModelInfo): Recipe {
-  const { embedding, dims } = embeddingOf(options.embedding, model);
+  const vectors = embeddingOf(options.embedding, model);
   const side = options.tilePx ?? model.resize.shortEdge;
   if (options.overlapPx >= side) {
     throw new NightshiftError('usage', `--overlap ${options.overlapPx} is not less than the tile of ${side} px`);
   }
   return {
     version: 1,
-    model: { name: model.name, digest: model.digest, precision: model.precision, embedding, dims },
+    model: { name: model.name, digest: model.digest, precision: model.precision, ...vectors },
     tile: {
       px: tilePx(side),
       mpp: mpp(options.mpp ?? model.mpp),
@@ -40,9 +40,23 @@ export function recipeOf(options: RecipeOptions, model: ModelInfo): Recipe {
   };
 }
 
-/** A graph that gives CLS+mean serves CLS (first half) and mean (second half) too; any other serves its own kind only. */
-function embeddingOf(wanted: EmbeddingKind | null, model: ModelInfo): { embedding: EmbeddingKind; dims: number } {
+/**
+ * A graph that gives CLS+mean serves CLS (first half) and mean (second half) too; any other serves its own kind only, and the patch
+ * grid beside it where it has one.
+ */
+function embeddingOf(
+  wanted: EmbeddingKind | null,
+  model: ModelInfo,
+): Pick<Recipe['model'], 'embedding' | 'dims' | 'patch'> {
   const embedding = wanted ?? model.embedding;
+  if (embedding === 'patch') {
+    if (model.patchGrid === null) {
+      throw new NightshiftError('usage', `--embedding patch: ${model.name} was converted without its patch grid`, {
+        next: 'Convert the model again with `nightshift model convert --patch-grid`.',
+      });
+    }
+    return { embedding, dims: model.dims, patch: { grid: model.patchGrid, width: model.architecture.width } };
+  }
   if (embedding === model.embedding) return { embedding, dims: model.dims };
   if (model.embedding === 'cls+mean' && (embedding === 'cls' || embedding === 'mean')) {
     return { embedding, dims: model.dims / 2 };

@@ -60,6 +60,7 @@ export async function sealRun(
       `This record also holds run ${other.id} of another recipe (${other.recipe.model.name}); the two are kept apart.`,
     );
   }
+  await record.putModel(id, model.info);
   await record.putRun(run, slides);
   return { run, record, slides, model };
 }

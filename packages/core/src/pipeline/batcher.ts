@@ -2,7 +2,9 @@ import type { Encoder } from '../model/encoder.ts';
 
 /** Where the vector of one tile goes. */
 export interface TileSink {
-  vector(values: Float32Array): void;
+  /** Whether `vector` also needs the tile's patch grid. */
+  readonly patch: boolean;
+  vector(values: Float32Array, patch?: Float32Array): void;
   failed(error: unknown): void;
 }
 
@@ -67,13 +69,14 @@ export function createBatcher(encoder: Encoder, onBatch: (batch: BatchDone) => v
     const sinks = batch.sinks.splice(0);
     const started = performance.now();
     encoder
-      .embed(batch.pixels.subarray(0, count * tileBytes), count)
+      .embed(batch.pixels.subarray(0, count * tileBytes), count, { patch: sinks.some((sink) => sink.patch) })
       .then(
-        ({ embedding }) => {
+        ({ embedding, patch }) => {
           onBatch({ tiles: count, capacity, seconds: (performance.now() - started) / 1000 });
-          const dims = embedding.length / count;
+          const of = (values: Float32Array, i: number) =>
+            values.subarray((i * values.length) / count, ((i + 1) * values.length) / count);
           sinks.forEach((sink, i) => {
-            sink.vector(embedding.subarray(i * dims, (i + 1) * dims));
+            sink.vector(of(embedding, i), patch && of(patch, i));
           });
         },
         (error: unknown) => {

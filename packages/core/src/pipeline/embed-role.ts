@@ -1,6 +1,7 @@
 import { fromErrorRecord, NightshiftError } from '../errors.ts';
 import type { Encoder } from '../model/encoder.ts';
-import type { Plan } from '../plan/plan.ts';
+import type { Plan, Recipe } from '../plan/plan.ts';
+import { patchValues } from '../plan/recipe.ts';
 import type { Lease } from '../queue/queue.ts';
 import { readTiles } from '../slide/tiles.ts';
 import { type BatchStats, createBatcher } from './batcher.ts';
@@ -9,7 +10,7 @@ import { indexJob, type Run, type Workplace } from './context.ts';
 import { endAfterError } from './end-lease.ts';
 import { type CachedPlan, planCache } from './plan-cache.ts';
 import type { Stage } from './progress.ts';
-import { type ShardVectors, shardVectors } from './shard-vectors.ts';
+import { type ShardVectors, shardBytes, shardVectors } from './shard-vectors.ts';
 
 /** Vectors of shards that are read or wait for their last batch: 20 shards of 1,024 tiles at 3,072 float32. */
 const VECTOR_BYTES = 256 * 1024 * 1024;
@@ -39,9 +40,8 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
   /** Reads a shard's tiles and puts them into batches; the vectors come later. */
   async function read(lease: Lease, run: Run, { plan, x, y }: CachedPlan, signal: AbortSignal): Promise<ShardVectors> {
     const { from, to } = lease.job.shard!;
-    const { dims, embedding } = run.recipe.model;
-    const offset = embedding === 'mean' && encoder.model.embedding === 'cls+mean' ? dims : 0;
-    const vectors = shardVectors(to - from, dims, offset, () => meter.tilesEmbedded(1));
+    const shape = { ...shapeOf(run.recipe, encoder), tiles: to - from };
+    const vectors = shardVectors(shape, () => meter.tilesEmbedded(1));
     const { slide, giveBack } = await work.slides.borrow(lease.job.slide);
     try {
       const request = {
@@ -81,14 +81,14 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
   async function commit(lease: Lease, run: Run, plan: Plan, vectors: ShardVectors) {
     const { record, recipe } = run;
     const shard = lease.job.shard!;
-    const { ok, vectors: values } = vectors.rows();
+    const { ok, ...values } = vectors.rows();
     const at = (axis: readonly number[]) => Int32Array.from(ok, (i) => axis[shard.from + i]);
     const failures = [...vectors.failures].map(([i, error]) => ({
       x: plan.x[shard.from + i],
       y: plan.y[shard.from + i],
       error,
     }));
-    const rows = { x: at(plan.x), y: at(plan.y), vectors: values };
+    const rows = { x: at(plan.x), y: at(plan.y), ...values };
     const started = performance.now();
     if (shard.of === 1) await record.publishSlide(recipe, plan, { rows, failures });
     else await record.putShard(recipe, plan, shard, rows, failures);
@@ -127,7 +127,7 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
       const opened = await work.runOf(lease.job).catch((error) => giveUp(lease, error));
       if (!opened) return;
       const release = await room
-        .acquire((shard.to - shard.from) * opened.recipe.model.dims * 4, signal)
+        .acquire(shardBytes({ ...shapeOf(opened.recipe, encoder), tiles: shard.to - shard.from }), signal)
         .catch(() => null);
       if (!release) return lease.release();
       reading += 1;
@@ -181,4 +181,11 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
       return work.pool.busy > 0 ? 'decoding' : 'reading';
     },
   };
+}
+
+/** What a tile of a recipe gets of what the encoder gives: CLS is the first half of CLS+mean, mean the second. */
+function shapeOf(recipe: Recipe, { model }: Encoder) {
+  const { dims, embedding } = recipe.model;
+  const from = embedding === 'mean' && model.embedding === 'cls+mean' ? dims : 0;
+  return { dims, from, patch: patchValues(recipe) };
 }

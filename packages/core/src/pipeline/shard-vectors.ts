@@ -9,17 +9,31 @@ export interface ShardVectors {
   failed(i: number, error: ErrorRecord): void;
   /** Resolves when every tile has its vector or its failure; rejects when the encoder gave up or was told to. */
   readonly complete: Promise<void>;
-  /** After `complete`: indexes of the tiles with a vector, ascending, and their vectors, float32 [ok.length, dims]. */
-  rows(): { readonly ok: readonly number[]; readonly vectors: Float32Array };
+  /**
+   * After `complete`: indexes of the tiles with a vector, ascending; their vectors, float32 [ok.length, dims]; and their patch grids,
+   * float16 [ok.length, patch], where these are wanted.
+   */
+  rows(): { readonly ok: readonly number[]; readonly vectors: Float32Array; readonly patch?: Float16Array };
   readonly failures: ReadonlyMap<number, ErrorRecord>;
 }
 
-/**
- * `from` is where the wanted `dims` values begin in what the encoder gives (CLS is the first half of CLS+mean). `onVector` is called
- * for each tile that the encoder answered.
- */
-export function shardVectors(tiles: number, dims: number, from: number, onVector: () => void = () => {}): ShardVectors {
+export interface ShardShape {
+  readonly tiles: number;
+  readonly dims: number;
+  /** Where the wanted values begin in what the encoder gives. */
+  readonly from: number;
+  /** Values of a patch grid; 0 where none is wanted. */
+  readonly patch: number;
+}
+
+/** Bytes that `shardVectors` holds. */
+export const shardBytes = ({ tiles, dims, patch }: Omit<ShardShape, 'from'>): number => tiles * (dims * 4 + patch * 2);
+
+/** `onVector` is called for each tile that the encoder answered. */
+export function shardVectors(shape: ShardShape, onVector: () => void = () => {}): ShardVectors {
+  const { tiles, dims, from } = shape;
   const vectors = new Float32Array(tiles * dims);
+  const patches = new Float16Array(tiles * shape.patch);
   const failures = new Map<number, ErrorRecord>();
   let left = tiles;
   const { promise: complete, resolve, reject } = Promise.withResolvers<void>();
@@ -31,14 +45,34 @@ export function shardVectors(tiles: number, dims: number, from: number, onVector
   };
   if (tiles === 0) resolve();
 
+  /** False where a value is not finite, be it only as a float16. */
+  function keep(i: number, values: Float32Array, patch: Float32Array | undefined): boolean {
+    const wanted = values.subarray(from, from + dims);
+    if (!wanted.every(Number.isFinite)) return false;
+    vectors.set(wanted, i * dims);
+    if (!patch || shape.patch === 0) return shape.patch === 0;
+    const kept = patches.subarray(i * shape.patch, (i + 1) * shape.patch);
+    kept.set(patch);
+    return kept.every(Number.isFinite);
+  }
+
+  /** Closes the gaps that failed tiles leave in a table of `width` columns. */
+  function compact<T extends Float32Array | Float16Array>(values: T, width: number, ok: readonly number[]): T {
+    ok.forEach((i, row) => {
+      if (row !== i) values.copyWithin(row * width, i * width, (i + 1) * width);
+    });
+    return values.subarray(0, ok.length * width) as T;
+  }
+
   return {
     complete,
     failures,
     sink: (i) => ({
-      vector(values) {
-        const wanted = values.subarray(from, from + dims);
-        if (wanted.every(Number.isFinite)) vectors.set(wanted, i * dims);
-        else failures.set(i, toErrorRecord(new NightshiftError('vector-not-finite', 'the model gave NaN or infinity')));
+      patch: shape.patch > 0,
+      vector(values, patch) {
+        if (!keep(i, values, patch)) {
+          failures.set(i, toErrorRecord(new NightshiftError('vector-not-finite', 'the model gave NaN or infinity')));
+        }
         onVector();
         settle();
       },
@@ -50,10 +84,8 @@ export function shardVectors(tiles: number, dims: number, from: number, onVector
     },
     rows() {
       const ok = Array.from({ length: tiles }, (_, i) => i).filter((i) => !failures.has(i));
-      ok.forEach((i, row) => {
-        if (row !== i) vectors.copyWithin(row * dims, i * dims, (i + 1) * dims);
-      });
-      return { ok, vectors: vectors.subarray(0, ok.length * dims) };
+      const rows = { ok, vectors: compact(vectors, dims, ok) };
+      return shape.patch === 0 ? rows : { ...rows, patch: compact(patches, shape.patch, ok) };
     },
   };
 }

@@ -7,7 +7,7 @@ import { tileGeometry } from './geometry.ts';
 import { planTiles } from './grid.ts';
 import { outlineOf } from './outline.ts';
 import type { Plan, Recipe, SlideRef, TissueOutline } from './plan.ts';
-import { firstIssue } from './recipe.ts';
+import { firstIssue, patchValues } from './recipe.ts';
 import { findTissue, type Overview } from './tissue.ts';
 
 /** An overview with its scale: level-0 pixels per overview pixel. */
@@ -15,6 +15,12 @@ export interface ScaledOverview extends Overview {
   readonly downsampleX: number;
   readonly downsampleY: number;
 }
+
+/** Of a shard with patch grids: Midnight's are 786 kB a tile, and a shard is held, written and joined as one. */
+const SHARD_PATCH_BYTES = 32 * 1024 * 1024;
+
+const mostShardTiles = (recipe: Recipe): number =>
+  Math.max(1, Math.floor(SHARD_PATCH_BYTES / (2 * patchValues(recipe))));
 
 const NO_OUTLINE: TissueOutline = { type: 'FeatureCollection', features: [] };
 
@@ -30,6 +36,7 @@ export function makePlan(input: {
   readonly overview: ScaledOverview | null;
   readonly recipe: Recipe;
   readonly recipeId: string;
+  /** At most; fewer where a tile has a patch grid. */
   readonly shardTiles: number;
 }): Plan {
   const { slide, ref, mpp, overview, recipe } = input;
@@ -69,7 +76,7 @@ export function makePlan(input: {
     mpp: { x: mpp.x, y: mpp.y, source: mpp.source },
     objectivePower: slide.objectivePower,
     geometry,
-    shardTiles: input.shardTiles,
+    shardTiles: Math.min(input.shardTiles, mostShardTiles(recipe)),
     x,
     y,
     counts,

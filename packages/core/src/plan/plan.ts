@@ -14,6 +14,8 @@ export interface Recipe {
     readonly precision: string;
     readonly embedding: EmbeddingKind;
     readonly dims: number;
+    /** Of the embedding `patch`: the grid of patch vectors, [grid, grid, width], that a tile has beside its vector. */
+    readonly patch?: { readonly grid: number; readonly width: number };
   };
   readonly tile: {
     readonly px: TilePx;
@@ -29,6 +31,7 @@ export interface Recipe {
   readonly limit: number | null;
 }
 
+/** `patch`: the vector that the model gives, and its patch grid in a column beside it. */
 export type EmbeddingKind = 'cls' | 'mean' | 'cls+mean' | 'patch';
 
 export interface TissueOptions {

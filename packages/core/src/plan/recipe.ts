@@ -59,6 +59,7 @@ export const recipeSchema = z
       precision: z.string().min(1),
       embedding: z.enum(['cls', 'mean', 'cls+mean', 'patch']),
       dims: z.int().positive(),
+      patch: z.strictObject({ grid: z.int().positive(), width: z.int().positive() }).optional(),
     }),
     tile: z.strictObject({
       px: z.int().min(8).max(8192),
@@ -74,7 +75,14 @@ export const recipeSchema = z
   .refine((r) => r.tile.overlap < r.tile.px, {
     path: ['tile', 'overlap'],
     error: 'overlap must be less than the tile',
+  })
+  .refine((r) => (r.model.embedding === 'patch') === (r.model.patch !== undefined), {
+    path: ['model', 'patch'],
+    error: 'the embedding patch has a grid, and no other has',
   });
+
+/** Values of the patch grid that a tile has beside its vector; 0 where the recipe asks for none. */
+export const patchValues = ({ model: { patch } }: Recipe): number => (patch ? patch.grid ** 2 * patch.width : 0);
 
 /** A recipe read back from the record. Throws `record-corrupt` with the first thing wrong. */
 export function parseRecipe(value: unknown): Recipe {

@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib';
 import {
   Field,
   FixedSizeList,
+  Float16,
   Float32,
   Int32,
   makeData,
@@ -22,11 +23,15 @@ export interface TileRows {
   readonly y: Int32Array;
   /** float32 [rows, dims], row-major. */
   readonly vectors: Float32Array;
+  /** Patch grids, float16 [rows, patch], row-major, in a file that has them. */
+  readonly patch?: Float16Array;
 }
 
 /** An open tile file. Nothing but its head and footer is in memory. */
 export interface TileTable {
   readonly dims: number;
+  /** Values of a row in the column `patch`; 0 without one. */
+  readonly patch: number;
   /** Schema metadata as stored. */
   readonly metadata: ReadonlyMap<string, string>;
   /** One record batch at a time, in file order. The arrays are the caller's. @throws `record-corrupt` */
@@ -36,7 +41,7 @@ export interface TileTable {
 
 /**
  * An Arrow IPC file (https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format) of columns `x` int32, `y` int32 and
- * `vector` FixedSizeList<float32>[dims], none nullable; one record batch for each `TileRows`, whose memory is let go once the
+ * `vector` FixedSizeList<float32>[dims], with `patch` above 0 also `patch` FixedSizeList<float16>[patch], none nullable; one record batch for each `TileRows`, whose memory is let go once the
  * consumer asks for more. The same input gives the same bytes.
  *
  * Between the end of the stream and the footer, where no reader looks, lie checksums: CRC-32 of the head (all before the first
@@ -46,13 +51,14 @@ export async function* encodeTiles(
   dims: number,
   metadata: ReadonlyMap<string, string>,
   batches: AsyncIterable<TileRows> | Iterable<TileRows>,
+  patch = 0,
 ): AsyncGenerator<Uint8Array> {
-  const schema = schemaOf(dims, metadata);
+  const schema = schemaOf(dims, patch, metadata);
   const writer = new TileWriter(schema);
   yield* writer.takeSection();
   for await (const rows of batches) {
     if (rows.x.length === 0) continue;
-    writer.write(batchOf(schema, rows, dims));
+    writer.write(batchOf(schema, rows, dims, patch));
     yield* writer.takeSection();
   }
   writer.close();
@@ -67,17 +73,18 @@ export async function* encodeTiles(
 export async function openTiles(source: ByteSource): Promise<TileTable> {
   try {
     const { footer, checksums } = await readFooter(source);
-    const dims = dimsOf(footer.schema, source);
+    const { dims, patch } = shapeOf(footer.schema, source);
     const blocks = Array.from(footer.recordBatches());
     return {
       dims,
+      patch,
       metadata: footer.schema.metadata,
       async *batches() {
         if (blocks.length === 0) return;
         const head = await readChecked(source, { offset: 0, length: blocks[0]!.offset }, checksums[0]);
         for (const [i, { offset, metaDataLength, bodyLength }] of blocks.entries()) {
           const range = { offset, length: metaDataLength + bodyLength };
-          yield decodeBatch(head, await readChecked(source, range, checksums[i + 1]), dims);
+          yield decodeBatch(head, await readChecked(source, range, checksums[i + 1]), dims, patch);
         }
       },
       close: () => source.close(),
@@ -89,7 +96,7 @@ export async function openTiles(source: ByteSource): Promise<TileTable> {
 }
 
 /** Row of the first NaN or infinity, or -1. */
-export function firstNotFinite(vectors: Float32Array, dims: number): number {
+export function firstNotFinite(vectors: Float32Array | Float16Array, dims: number): number {
   // v - v is 0 for every finite v and NaN for the others: one pass without a branch.
   let sum = 0;
   for (let i = 0; i < vectors.length; i++) sum += vectors[i]! - vectors[i]!;
@@ -197,39 +204,48 @@ async function readChecked(source: ByteSource, range: ByteRange, checksum: numbe
 }
 
 /** `head` is the file up to the first batch: magic, padding and the schema message, which a stream begins with. */
-function decodeBatch(head: Uint8Array, block: Uint8Array, dims: number): TileRows {
+function decodeBatch(head: Uint8Array, block: Uint8Array, dims: number, patch: number): TileRows {
   const [batch] = RecordBatchReader.from([head.subarray(8), block]);
-  const [x, y, vector] = batch!.data.children;
+  const [x, y, vector, grids] = batch!.data.children;
   const length = batch!.numRows;
   // Buffers are padded to 8 bytes, and the library's views take the padding in.
-  return {
+  const rows = {
     x: x!.values.subarray(0, length),
     y: y!.values.subarray(0, length),
     vectors: vector!.children[0]!.values.subarray(0, length * dims),
   };
+  if (patch === 0) return rows;
+  const { buffer, byteOffset } = grids!.children[0]!.values as Uint16Array<ArrayBuffer>;
+  return { ...rows, patch: new Float16Array(buffer, byteOffset, length * patch) };
 }
 
-function schemaOf(dims: number, metadata: ReadonlyMap<string, string>): Schema {
+function schemaOf(dims: number, patch: number, metadata: ReadonlyMap<string, string>): Schema {
   const vector = new FixedSizeList(dims, new Field('item', new Float32(), false));
+  const grids = new FixedSizeList(patch, new Field('item', new Float16(), false));
   const fields = [
     new Field('x', new Int32(), false),
     new Field('y', new Int32(), false),
     new Field('vector', vector, false),
+    ...(patch === 0 ? [] : [new Field('patch', grids, false)]),
   ];
   return new Schema(fields, new Map(metadata));
 }
 
-function dimsOf(schema: Schema, source: ByteSource): number {
+const COLUMNS =
+  /^x: Int32, y: Int32, vector: FixedSizeList\[(\d+)\]<Float32>(?:, patch: FixedSizeList\[(\d+)\]<Float16>)?$/;
+
+function shapeOf(schema: Schema, source: ByteSource): { dims: number; patch: number } {
   const columns = schema.fields.map((field) => `${field.name}: ${field.type}`).join(', ');
-  const list = /^x: Int32, y: Int32, vector: FixedSizeList\[(\d+)\]<Float32>$/.exec(columns);
-  if (!list) throw corrupt(source, `its columns are ${columns}`);
-  return Number(list[1]);
+  const lists = COLUMNS.exec(columns);
+  if (!lists) throw corrupt(source, `its columns are ${columns}`);
+  return { dims: Number(lists[1]), patch: Number(lists[2] ?? 0) };
 }
 
-function batchOf(schema: Schema, rows: TileRows, dims: number): RecordBatch {
+function batchOf(schema: Schema, rows: TileRows, dims: number, patch: number): RecordBatch {
   const length = rows.x.length;
-  if (rows.y.length !== length || rows.vectors.length !== length * dims) {
-    const counts = `${length} x, ${rows.y.length} y, ${rows.vectors.length} values of ${dims} dims`;
+  const values = rows.patch?.length ?? 0;
+  if (rows.y.length !== length || rows.vectors.length !== length * dims || values !== length * patch) {
+    const counts = `${length} x, ${rows.y.length} y, ${rows.vectors.length} values of ${dims} dims, ${values} of ${patch} in patch`;
     throw new NightshiftError('internal', `rows do not fit together: ${counts}`);
   }
   const list = schema.fields[2]!.type as FixedSizeList<Float32>;
@@ -238,8 +254,17 @@ function batchOf(schema: Schema, rows: TileRows, dims: number): RecordBatch {
     makeData({ type: new Int32(), length, nullCount: 0, data: rows.x }),
     makeData({ type: new Int32(), length, nullCount: 0, data: rows.y }),
     makeData({ type: list, length, nullCount: 0, child }),
+    ...(rows.patch ? [gridData(schema, rows.patch, length)] : []),
   ];
   return new RecordBatch(schema, makeData({ type: new Struct(schema.fields), length, nullCount: 0, children }));
+}
+
+/** The library takes float16 as its bits. */
+function gridData(schema: Schema, { buffer, byteOffset, length }: Float16Array, rows: number) {
+  const list = schema.fields[3]!.type as FixedSizeList<Float16>;
+  const data = new Uint16Array(buffer, byteOffset, length);
+  const child = makeData({ type: new Float16(), length, nullCount: 0, data });
+  return makeData({ type: list, length: rows, nullCount: 0, child });
 }
 
 const bytesOf = (view: ArrayBufferView): Uint8Array => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);

@@ -8,6 +8,8 @@ export const keys = {
   layout: 'nightshift.json',
   run: (id: string) => `runs/${id}.json`,
   runSlides: (id: string) => `runs/${id}.slides.jsonl`,
+  /** The model.json of the model that made the vectors. */
+  model: (recipe: string) => `${recipe}/model.json`,
   plans: (recipe: string) => `${recipe}/plans/`,
   plan: (recipe: string, slide: string) => `${recipe}/plans/${slide}.json`,
   /** The plan's tissue outline by itself, as QuPath opens it. */

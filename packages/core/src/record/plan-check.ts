@@ -16,6 +16,8 @@ export interface PlanCheck {
   end(): void;
 }
 
+const NO_PATCH = new Float16Array(0);
+
 const at = (x: number | undefined, y: number | undefined): string => `${x},${y}`;
 
 /**
@@ -41,7 +43,7 @@ export function planCheck(
   }
 
   return {
-    rows({ x, y, vectors }, dims) {
+    rows({ x, y, vectors, patch = NO_PATCH }, dims) {
       for (let i = 0; i < x.length; i++) {
         passFailures();
         if (next >= range.to || plan.x[next] !== x[i] || plan.y[next] !== y[i]) {
@@ -50,7 +52,7 @@ export function planCheck(
         }
         next += 1;
       }
-      const row = firstNotFinite(vectors, dims);
+      const row = Math.max(firstNotFinite(vectors, dims), firstNotFinite(patch, patch.length / x.length));
       if (row >= 0) {
         const where = `${plan.slide.key} at ${at(x[row], y[row])}`;
         throw new NightshiftError('vector-not-finite', `the vector of ${where} holds NaN or infinity`);

@@ -1,5 +1,6 @@
 import { NightshiftError } from '../errors.ts';
 import type { Plan, Recipe, Shard } from '../plan/plan.ts';
+import { patchValues } from '../plan/recipe.ts';
 import { encodeTiles, type TileRows } from './arrow.ts';
 import type { Blobs } from './blobs.ts';
 import { inPlanOrder, planCheck } from './plan-check.ts';
@@ -27,7 +28,7 @@ export function tileFile(
   const check = planCheck(plan, range, ordered, wrong);
   check.rows(rows, recipe.model.dims);
   check.end();
-  return encodeTiles(recipe.model.dims, toMetadata(infoOf(recipe, plan, shard, ordered)), [rows]);
+  return encodeTiles(recipe.model.dims, toMetadata(infoOf(recipe, plan, shard, ordered)), [rows], patchValues(recipe));
 }
 
 /**
@@ -43,7 +44,7 @@ export async function joinedFile(
   const shards = await readInfos(blobs, plan, keys);
   const failures = shards.flatMap(({ info }) => info.failures);
   const batches = joinedRows(blobs, plan, shards);
-  return encodeTiles(recipe.model.dims, toMetadata(infoOf(recipe, plan, null, failures)), batches);
+  return encodeTiles(recipe.model.dims, toMetadata(infoOf(recipe, plan, null, failures)), batches, patchValues(recipe));
 }
 
 interface ShardFile {

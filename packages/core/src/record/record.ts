@@ -33,6 +33,9 @@ export interface Record {
   /** The run's dataset, line by line. */
   runSlides(id: string): AsyncGenerator<SlideRef>;
 
+  /** Keeps what the recipe's model says of itself, its model.json, unless it is there. */
+  putModel(recipe: string, model: object): Promise<void>;
+
   /** Stores a plan unless there is one; gives the one that counts. */
   putPlan(plan: Plan): Promise<Plan>;
   getPlan(recipe: string, slide: string): Promise<Plan | null>;
@@ -217,6 +220,11 @@ function recordOver(blobs: Blobs): Record {
       const key = keys.runSlides(id);
       let line = 0;
       for await (const row of linesOf(blobs, key)) yield parseSlideRef(row, `${key}, line ${++line}`);
+    },
+
+    async putModel(recipe, model) {
+      const json = new TextEncoder().encode(`${JSON.stringify(model, null, 2)}\n`);
+      await blobs.putIfAbsent(keys.model(recipe), json);
     },
 
     async putPlan(plan) {

@@ -75,6 +75,7 @@ export function toMetadata(info: TileFileInfo): Map<string, string> {
     ['model_digest', recipe.model.digest],
     ['embedding', recipe.model.embedding],
     ['dims', recipe.model.dims],
+    ...patchShape(recipe),
     ['slide_key', slide.key],
     ['slide_uri', slide.uri],
     ['slide_content_id', slide.contentId],
@@ -91,6 +92,11 @@ export function toMetadata(info: TileFileInfo): Map<string, string> {
     ['failures', JSON.stringify(failures)],
   ];
   return new Map(entries.map(([key, value]) => [`nightshift.${key}`, String(value)]));
+}
+
+/** How a row of the column `patch` is laid out, where there is one. */
+function patchShape({ model: { patch } }: Recipe): [string, string][] {
+  return patch ? [['patch_shape', JSON.stringify([patch.grid, patch.grid, patch.width])]] : [];
 }
 
 const count = z.int().nonnegative();
@@ -154,6 +160,8 @@ export function fromMetadata(metadata: ReadonlyMap<string, string>, name: string
 export interface TileFile {
   readonly info: TileFileInfo;
   readonly dims: number;
+  /** Values of a row in the column `patch`; 0 without one. */
+  readonly patch: number;
   /** Rows that the file says it holds. */
   readonly rows: number;
   /** In plan order, one record batch in memory at a time: as many rows as the shard it came from. */
@@ -165,10 +173,10 @@ export interface TileFile {
 export async function openTileFile(blobs: Blobs, key: string): Promise<TileFile | null> {
   const source = await blobs.open(key);
   if (!source) return null;
-  const { dims, metadata, batches, close } = await openTiles(source);
+  const { dims, patch, metadata, batches, close } = await openTiles(source);
   try {
     const info = fromMetadata(metadata, key);
-    return { info, dims, rows: rowsOf(info), batches, close };
+    return { info, dims, patch, rows: rowsOf(info), batches, close };
   } catch (error) {
     await close();
     throw error;

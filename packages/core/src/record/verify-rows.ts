@@ -36,11 +36,13 @@ export async function verifyRows(input: {
   readonly plan: Plan | null;
   readonly ledger: SlideFailures | null;
   readonly dims: number;
+  /** Values of a patch grid; 0 where the recipe asks for none. */
+  readonly patch: number;
   /** What to do about a bad slide file. */
   readonly next: string;
   readonly find: Find;
 }): Promise<number> {
-  const { file, plan, ledger, dims, next, find } = input;
+  const { file, plan, ledger, dims, patch, next, find } = input;
   const [notFinite, zero, twice, unplanned] = [tally(), tally(), tally(), tally()];
   const [lost, unlisted, both] = [tally(), tally(), tally()];
   /** How often each planned tile was seen as a row. */
@@ -49,6 +51,9 @@ export async function verifyRows(input: {
   for (let i = 0; i < planned; i++) seen.set(place(plan!.x[i]!, plan!.y[i]!), 0);
   if (seen.size < planned) find('plan-duplicate-tiles', `the plan holds ${planned - seen.size} tiles twice`, next);
   if (file.dims !== dims) find('vectors-wrong-dims', `vectors of ${file.dims} dims; the model gives ${dims}`, next);
+  if (file.patch !== patch) {
+    find('vectors-wrong-dims', `patch grids of ${file.patch} values; the recipe asks for ${patch}`, next);
+  }
 
   const fingerprints = new Set<number>();
   let rows = 0;
@@ -77,12 +82,13 @@ export async function verifyRows(input: {
     }
   }
 
-  function countVectors({ x, y, vectors }: TileRows): void {
+  function countVectors({ x, y, vectors, patch }: TileRows): void {
     const words = new Uint32Array(vectors.buffer, vectors.byteOffset, vectors.length);
     for (let i = 0; i < x.length; i++) {
-      const kind = kindOf(vectors, i * file.dims, (i + 1) * file.dims);
-      if (kind === 'not-finite') notFinite.add(x[i]!, y[i]!);
-      if (kind === 'zero') zero.add(x[i]!, y[i]!);
+      const kinds = [kindOf(vectors, i * file.dims, (i + 1) * file.dims)];
+      if (patch) kinds.push(kindOf(patch, i * file.patch, (i + 1) * file.patch));
+      if (kinds.includes('not-finite')) notFinite.add(x[i]!, y[i]!);
+      if (kinds.includes('zero')) zero.add(x[i]!, y[i]!);
       fingerprints.add(fingerprint(words, i * file.dims, (i + 1) * file.dims));
     }
   }
@@ -112,7 +118,7 @@ export async function verifyRows(input: {
   return rows;
 }
 
-function kindOf(vectors: Float32Array, from: number, to: number): 'good' | 'zero' | 'not-finite' {
+function kindOf(vectors: Float32Array | Float16Array, from: number, to: number): 'good' | 'zero' | 'not-finite' {
   let rest = 0;
   let any = false;
   for (let i = from; i < to; i++) {

@@ -1,4 +1,5 @@
 import { toErrorRecord } from '../errors.ts';
+import { patchValues } from '../plan/recipe.ts';
 import type { VectorStore } from '../store/store.ts';
 import { AGAIN, type Find, type Finding, REBUILD_STORE, remakeSlide } from './findings.ts';
 import { keys } from './layout.ts';
@@ -142,7 +143,15 @@ async function verifySlide(record: Record, run: RunFile, slide: string): Promise
     if (digest !== wanted) find('model-mismatch', `made by model ${digest}, the run's is ${wanted}`, remake);
     else if (recipeId !== recipe) find('recipe-mismatch', `made by recipe ${recipeId}, not ${recipe}`, remake);
 
-    const rows = await verifyRows({ file, plan, ledger, dims: run.recipe.model.dims, next: remake, find });
+    const rows = await verifyRows({
+      file,
+      plan,
+      ledger,
+      dims: run.recipe.model.dims,
+      patch: patchValues(run.recipe),
+      next: remake,
+      find,
+    });
     const whole = findings.every((finding) => finding.code !== 'slide-corrupt');
     return { state: 'done', ...counts, rows, whole };
   } finally {
