@@ -65,17 +65,34 @@ async function planSlide(work: Workplace, run: Run, job: Job, signal: AbortSigna
   if (await record.hasSlide(recipeId, ref.key)) {
     meter.slideFound(ref);
     meter.tilesFound(plan.x.length);
-    return queue.add('index', [indexJob(job)]);
+    await queue.add('index', [indexJob(job)]);
+  } else {
+    await addMissingShards(work, run, job, plan, signal);
   }
+  // After the shards are out: drawing takes longer than planning.
+  if (!overview && (await record.hasQc(recipeId, ref.key))) return;
+  const picture = overview ?? (await overviewOf(work, ref, signal));
+  await record.putQc(recipeId, ref.key, await tissueOverlay({ overview: picture, plan, name: ref.uri }));
+}
+
+async function addMissingShards(work: Workplace, run: Run, job: Job, plan: Plan, signal: AbortSignal): Promise<void> {
+  const { queue, meter } = work;
   const shards = shardsOf(plan);
-  const present = new Set((await record.listShards(recipeId, ref.key)).map(({ index }) => index));
+  const present = new Set((await run.record.listShards(run.recipeId, job.slide.key)).map(({ index }) => index));
   for (const { index, from, to } of shards) if (present.has(index)) meter.tilesFound(to - from);
   const missing = shardJobs(job, shards, present);
   // Whoever took over a lost lease adds them.
   signal.throwIfAborted();
   await (missing.length > 0 ? queue.add('embed', missing) : queue.add('index', [indexJob(job)]));
-  // After the shards are out: drawing takes longer than planning.
-  if (overview) await record.putQc(recipeId, ref.key, await tissueOverlay({ overview, plan, name: ref.uri }));
+}
+
+async function overviewOf(work: Workplace, ref: SlideRef, signal: AbortSignal): Promise<Overview> {
+  const { slide, giveBack } = await work.slides.borrow(ref);
+  try {
+    return await readOverview(slide, { maxPixels: OVERVIEW_PIXELS }, work.pool, signal);
+  } finally {
+    giveBack();
+  }
 }
 
 async function makeAndStore(

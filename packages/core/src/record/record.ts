@@ -89,6 +89,7 @@ export interface Record {
 
   /** Thumbnail with outline and grid, JPEG. */
   putQc(recipe: string, slide: string, jpeg: Uint8Array): Promise<void>;
+  hasQc(recipe: string, slide: string): Promise<boolean>;
 }
 
 const errorSchema = z.object({
@@ -312,6 +313,7 @@ function recordOver(blobs: Blobs): Record {
     },
 
     putQc: (recipe, slide, jpeg) => blobs.put(keys.qc(recipe, slide), jpeg),
+    hasQc: (recipe, slide) => has(keys.qc(recipe, slide)),
   };
   return record;
 }
