@@ -53,7 +53,7 @@ describe('a usage error', () => {
   it.each([
     [['embde'], 'unknown command embde', 'Did you mean embed?'],
     [['model', 'covnert'], 'unknown command model covnert', 'Did you mean model convert?'],
-    [['model'], 'model is a family of commands', 'Say one of: model list, model convert.'],
+    [['model'], 'model is a family of commands', 'Say one of: model list, model pull, model convert'],
     [['--jsno'], 'unknown flag --jsno', 'Did you mean --json?'],
     [
       ['embed', 'a.svs', '--out', 'o', '--model', 'm', '--min-tisue', '1'],
@@ -106,8 +106,8 @@ describe('the next step', () => {
   it('can be typed as it stands: through npx where npm started the command', async () => {
     const env = { npm_lifecycle_event: 'nightshift' };
     const { stderr } = await nightshift(['model', 'list'], { cwd, env });
-    expect(stderr).toContain('next: npx nightshift model convert');
-    expect((await nightshift(['model', 'list'], { cwd })).stderr).toContain('next: nightshift model convert');
+    expect(stderr).toContain('next: npx nightshift model pull');
+    expect((await nightshift(['model', 'list'], { cwd })).stderr).toContain('next: nightshift model pull');
   });
 });
 

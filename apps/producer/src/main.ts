@@ -5,7 +5,9 @@ import { demoCommand } from './commands/demo.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { embedCommand } from './commands/embed.ts';
 import { inspectCommand } from './commands/inspect.ts';
-import { modelConvertCommand, modelListCommand } from './commands/model.ts';
+import { modelConvertCommand } from './commands/model-convert.ts';
+import { modelListCommand } from './commands/model-list.ts';
+import { modelPullCommand } from './commands/model-pull.ts';
 import { retryCommand } from './commands/retry.ts';
 import { searchCommand } from './commands/search.ts';
 import { statusCommand } from './commands/status.ts';
@@ -33,6 +35,7 @@ await runProgram({
     verifyCommand,
     inspectCommand,
     modelListCommand,
+    modelPullCommand,
     modelConvertCommand,
     doctorCommand,
     demoCommand,

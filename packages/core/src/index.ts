@@ -9,6 +9,7 @@ export {
   type QueueSnapshot,
   type RunTiles,
 } from './metrics.ts';
+export { type BenchOptions, type BenchPoint, type BenchReport, benchModel } from './model/bench.ts';
 export * from './model/catalog.ts';
 export { type CheckReport, checkModel, driftMessage, requireFaithful } from './model/check.ts';
 export { type ConvertOptions, type ConvertProgress, convertModel } from './model/convert/convert.ts';
@@ -18,6 +19,7 @@ export * from './model/encoder.ts';
 export { type FoundModel, findModel, listModels } from './model/find.ts';
 export { checkModelFiles, readModel, verifyModelFiles } from './model/info.ts';
 export { type OnnxEncoder, type OpenEncoderOptions, openEncoder } from './model/onnx.ts';
+export { HUB_ENDPOINT, type Pulled, type PullOptions, type PullProgress, pullModel } from './model/pull/pull.ts';
 export * from './operations/doctor.ts';
 export * from './operations/dry-run.ts';
 export * from './operations/embed.ts';

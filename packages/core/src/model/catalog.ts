@@ -77,6 +77,10 @@ export function requireEntry(id: string): CatalogEntry {
   throw new NightshiftError('model-not-found', `no model ${id} in the catalog`, { next: `Known models: ${known}.` });
 }
 
+/** Whether a fact of an entry, by its path (`resize.filter`), was not seen in the authors' own files. */
+export const isUnverified = ({ unverified }: CatalogEntry, path: string): boolean =>
+  unverified.some((part) => path === part || path.startsWith(`${part}.`));
+
 /** Where a person reads about the model and asks for access; null where it is not public. */
 export const modelPage = ({ source }: CatalogEntry): string | null =>
   source.repository === null ? null : `https://huggingface.co/${source.repository}`;

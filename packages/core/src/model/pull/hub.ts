@@ -60,7 +60,7 @@ const MAX_WAIT = 60_000;
  * Headers: huggingface_hub, `get_hf_file_metadata`.
  */
 export function connectHub(options: HubOptions): Hub {
-  const { repository, revision, patience = { retry: 1000, silence: 60_000 } } = options;
+  const { repository, revision, patience = { retry: 500, silence: 60_000 } } = options;
   const endpoint = parseEndpoint(options.endpoint);
   const token = isPrivate(endpoint) ? options.token : null;
   const why = options.token !== null && token === null ? 'the token does not go over http' : 'there is no token';
