@@ -18,12 +18,13 @@ describe('a model directory made by somebody else', () => {
   it('may not bring a graph that reads files outside the directory', async () => {
     await writeRandomDinov2(temp('weights'), { depth: 1, width: 64 });
     const info = await convertModel({ from: temp('weights'), to: temp('model'), probe: false });
+    // As long as `model.onnx.data`, so that the lengths in the protobuf hold.
+    const outside = '../x/model.data';
     mkdirSync(temp('x'));
-    copyFileSync(temp('model/model.onnx.data'), temp('x/data-of-all'));
-    const graph = readFileSync(temp('model/model.onnx'), 'latin1').replaceAll('model.onnx.data', '../x/data-of-all');
-    expect(graph).toContain('../x/data-of-all'.slice(0, 15));
-    writeFileSync(temp('model/model.onnx'), graph.replaceAll('../x/data-of-all', '../x/data-of-al'), 'latin1');
-    copyFileSync(temp('x/data-of-all'), temp('x/data-of-al'));
+    copyFileSync(temp('model/model.onnx.data'), temp('x/model.data'));
+    const graph = readFileSync(temp('model/model.onnx'), 'latin1').replaceAll('model.onnx.data', outside);
+    expect(graph).toContain(outside);
+    writeFileSync(temp('model/model.onnx'), graph, 'latin1');
     const sha256 = createHash('sha256')
       .update(readFileSync(temp('model/model.onnx')))
       .digest('hex');
@@ -79,5 +80,5 @@ describe('memory', () => {
     });
     expect(bytes).toBeGreaterThan(340e6);
     expect(growth).toBeLessThan(bytes / 2);
-  });
+  }, 120_000);
 });
