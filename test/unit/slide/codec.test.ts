@@ -1,7 +1,8 @@
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
 import { NightshiftError } from '../../../packages/core/src/errors.ts';
-import { type BlockShape, type DctScale, JpegBlocks, loadJpeg } from '../../../packages/core/src/slide/codec/jpeg.ts';
+import type { BlockShape, DctScale } from '../../../packages/core/src/slide/codec/block.ts';
+import { JpegBlocks, loadJpeg } from '../../../packages/core/src/slide/codec/jpeg.ts';
 import { readFrame } from '../../../packages/core/src/slide/codec/markers.ts';
 import { drawPicture, jpegTiles } from '../../fixtures/slides/write-tiff.ts';
 

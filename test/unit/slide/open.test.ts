@@ -215,10 +215,10 @@ describe('vendor', () => {
 
 describe('what cannot be decoded is refused with the reason', () => {
   test.each([
-    [{ compression: 33_005 }, 'JPEG 2000 (RGB)'],
-    [{ compression: 33_003 }, 'JPEG 2000 (YCbCr)'],
-    [{ compression: 5 }, 'LZW'],
-    [{ compression: 1 }, 'no compression'],
+    [{ compression: 5 }, 'its lzw tiles hold YCbCr'],
+    [{ compression: 1 }, 'its raw tiles hold YCbCr'],
+    [{ compression: 8, photometric: 2, tags: { 317: { type: 'short', values: [3] } } as const }, 'predictor 3'],
+    [{ compression: 6 }, 'old-style JPEG'],
     [{ compression: 50_001 }, 'WebP'],
     [{ compression: 12_345 }, 'method 12345'],
     [{ bits: [16, 16, 16] }, '3 channels of 16 bits'],

@@ -1,5 +1,7 @@
-import { type ErrorRecord, NightshiftError, toErrorRecord } from '../errors.ts';
-import { type DctScale, JpegBlocks, type JpegChoice, loadJpeg } from './codec/jpeg.ts';
+import { type ErrorRecord, isNightshiftError, toErrorRecord } from '../errors.ts';
+import type { DctScale } from './codec/block.ts';
+import { loadDecoders } from './codec/decoder.ts';
+import type { JpegChoice } from './codec/jpeg.ts';
 import { type Filter, type Fit, fitTile, type Rgb, resize } from './resample.ts';
 import type { BlockCodec } from './slide.ts';
 
@@ -81,60 +83,67 @@ export type TaskKind = keyof Tasks;
 export type Task<K extends TaskKind> = Tasks[K]['task'];
 export type TaskResult<K extends TaskKind> = Tasks[K]['result'];
 
-export type TaskRunner = { readonly [K in TaskKind]: (task: Task<K>) => TaskResult<K> };
+export type TaskRunner = { readonly [K in TaskKind]: (task: Task<K>) => Promise<TaskResult<K>> };
 
 /** The tasks over one JPEG library. Runs in a decode worker; holds no state between tasks but buffers. */
 export async function createTaskRunner(jpeg: JpegChoice): Promise<TaskRunner> {
-  const jpegBlocks = new JpegBlocks(await loadJpeg(jpeg));
+  const decoderFor = await loadDecoders(jpeg);
 
-  function decode(task: BlocksTask | BinsTask, size: BlockSize, i: number, out: Uint8Array, scale: DctScale): void {
-    const { codec, compressed } = task;
-    if (codec.kind !== 'jpeg') throw new NightshiftError('tile-corrupt', `no decoder for ${codec.kind}`);
-    const at = compressed.offset[i]!;
-    const bytes = compressed.bytes.subarray(at, at + compressed.length[i]!);
-    const shape = { ...size, usedWidth: compressed.usedWidth[i]!, usedHeight: compressed.usedHeight[i]! };
-    jpegBlocks.decode(bytes, codec.prefix, shape, out, scale);
+  /** Decodes a task's blocks one after the other: block i goes to `outOf(i)`, and `decoded(i)` is called where that succeeds. */
+  async function decodeAll(
+    { codec, compressed }: BlocksTask | BinsTask,
+    size: BlockSize,
+    scale: DctScale,
+    outOf: (i: number) => Uint8Array,
+    decoded: (i: number) => void,
+  ): Promise<{ readonly failures: readonly BlockFailure[]; readonly seconds: number }> {
+    const decode = await decoderFor(codec);
+    const started = performance.now();
+    const failures: BlockFailure[] = [];
+    const { bytes, offset, length, usedWidth, usedHeight } = compressed;
+    for (let i = 0; i < length.length; i++) {
+      try {
+        const block = bytes.subarray(offset[i]!, offset[i]! + length[i]!);
+        decode(block, { ...size, usedWidth: usedWidth[i]!, usedHeight: usedHeight[i]! }, outOf(i), scale);
+        decoded(i);
+      } catch (error) {
+        // Anything else is a decoder that broke: the thread ends, and what came with the block is decoded by another one.
+        if (!isNightshiftError(error)) throw error;
+        failures.push({ index: i, error: toErrorRecord(error) });
+      }
+    }
+    return { failures, seconds: (performance.now() - started) / 1_000 };
   }
 
   return {
     blocks(task) {
-      const started = performance.now();
       const { memory, width, height } = task.store;
       const bytes = 3 * width * height;
-      const failures: BlockFailure[] = [];
-      for (let i = 0; i < task.slots.length; i++) {
-        try {
-          decode(task, { width, height }, i, new Uint8Array(memory, task.slots[i]! * bytes, bytes), 1);
-        } catch (error) {
-          failures.push({ index: i, error: toErrorRecord(error) });
-        }
-      }
-      return { failures, seconds: (performance.now() - started) / 1_000 };
+      const slot = (i: number) => new Uint8Array(memory, task.slots[i]! * bytes, bytes);
+      return decodeAll(task, { width, height }, 1, slot, () => {});
     },
 
-    tiles: cutTiles,
+    tiles: async (task) => cutTiles(task),
 
-    bins(task) {
-      const started = performance.now();
+    async bins(task) {
       const { width, height, scale, bin } = task;
       const pixels = new Uint8Array(3 * Math.ceil(width / scale) * Math.ceil(height / scale));
-      const failures: BlockFailure[] = [];
-      const sums: (Uint32Array | null)[] = [];
-      for (let i = 0; i < task.columns.length; i++) {
-        try {
-          decode(task, { width, height }, i, pixels, scale);
+      const sums: (Uint32Array | null)[] = Array(task.columns.length).fill(null);
+      const decoded = await decodeAll(
+        task,
+        { width, height },
+        scale,
+        () => pixels,
+        (i) => {
           const used = {
             width: Math.ceil(task.compressed.usedWidth[i]! / scale),
             height: Math.ceil(task.compressed.usedHeight[i]! / scale),
           };
           const origin = { x: (task.columns[i]! * width) / scale, y: (task.rows[i]! * height) / scale };
-          sums.push(sumBins(pixels, Math.ceil(width / scale), used, origin, bin));
-        } catch (error) {
-          failures.push({ index: i, error: toErrorRecord(error) });
-          sums.push(null);
-        }
-      }
-      return { sums, failures, seconds: (performance.now() - started) / 1_000 };
+          sums[i] = sumBins(pixels, Math.ceil(width / scale), used, origin, bin);
+        },
+      );
+      return { ...decoded, sums };
     },
   };
 }

@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { toErrorRecord } from '../errors.ts';
+import { isNightshiftError, toErrorRecord } from '../errors.ts';
 import type { JpegChoice } from './codec/jpeg.ts';
 import type { ThreadMessage } from './decode-pool.ts';
 import { createTaskRunner, type Task, type TaskKind, type TaskResult, type TaskRunner } from './decode-tasks.ts';
@@ -15,11 +15,12 @@ try {
 }
 
 function serve(runner: TaskRunner): void {
-  port.on('message', ({ kind, task }: { kind: TaskKind; task: Task<TaskKind> }) => {
+  port.on('message', async ({ kind, task }: { kind: TaskKind; task: Task<TaskKind> }) => {
     try {
-      const result = (runner[kind] as (task: Task<TaskKind>) => TaskResult<TaskKind>)(task);
+      const result = await (runner[kind] as (task: Task<TaskKind>) => Promise<TaskResult<TaskKind>>)(task);
       post({ type: 'done', result }, 'pixels' in result ? [result.pixels.buffer as ArrayBuffer] : []);
     } catch (error) {
+      if (!isNightshiftError(error)) throw error;
       post({ type: 'failed', error: toErrorRecord(error) });
     }
   });

@@ -1,5 +1,5 @@
 import { BlockReader } from './block-reader.ts';
-import type { DctScale } from './codec/jpeg.ts';
+import type { DctScale } from './codec/block.ts';
 import { blocksPerTask, decodeBlocks } from './decode-blocks.ts';
 import type { DecodePool } from './decode-pool.ts';
 import type { Level, Slide } from './slide.ts';

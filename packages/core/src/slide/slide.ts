@@ -30,7 +30,16 @@ export type BlockCodec =
       /** Bytes put in place of a block's SOI: SOI, an APP14 marker where the container states the colour space, tables. */
       readonly prefix: Uint8Array;
     }
-  | { readonly kind: 'raw' | 'deflate' | 'lzw'; readonly predictor: 1 | 2 };
+  | {
+      readonly kind: 'jpeg2000';
+      /** The container says that the components are YCbCr, which the codestream does not know. */
+      readonly yCbCr: boolean;
+    }
+  | {
+      readonly kind: 'raw' | 'deflate' | 'lzw';
+      /** TIFF's: 1 none, 2 horizontal differences. */
+      readonly predictor: 1 | 2;
+    };
 
 export interface BlockIndex {
   /** Bytes of block (column, row) as the file states them, unchecked; null where a sparse file stores none. */

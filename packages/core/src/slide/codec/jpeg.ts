@@ -1,4 +1,5 @@
 import { NightshiftError } from '../../errors.ts';
+import { type BlockShape, type DctScale, reduceByMean, requireSize } from './block.ts';
 import { loadWasmJpeg } from './jpeg-wasm.ts';
 import { isComplete, readFrame } from './markers.ts';
 import { loadTurboJpeg } from './turbojpeg.ts';
@@ -35,17 +36,6 @@ export async function loadJpeg(choice: JpegChoice): Promise<JpegDecoder> {
   return native ?? loadWasmJpeg();
 }
 
-/** What a block must be: its size, and the part of it that lies on the slide (smaller at the right and bottom edge). */
-export interface BlockShape {
-  readonly width: number;
-  readonly height: number;
-  readonly usedWidth: number;
-  readonly usedHeight: number;
-}
-
-/** Pixels of a block per pixel that comes out, along each side. */
-export type DctScale = 1 | 2 | 4 | 8;
-
 export class JpegBlocks {
   readonly decoder: JpegDecoder;
   #joined = new Uint8Array(1 << 18);
@@ -64,15 +54,7 @@ export class JpegBlocks {
   decode(block: Uint8Array, prefix: Uint8Array, shape: BlockShape, out: Uint8Array, scale: DctScale = 1): void {
     const frame = readFrame(block);
     const { width, height } = frame;
-    const full = width === shape.width && height === shape.height;
-    const clipped = width === shape.usedWidth && height === shape.usedHeight;
-    if (!full && !clipped) {
-      throw new NightshiftError(
-        'tile-size-mismatch',
-        `the tile is ${width} x ${height} px where the slide declares ${shape.width} x ${shape.height}`,
-        { data: { width, height } },
-      );
-    }
+    requireSize(frame, shape);
     if (frame.components !== 3 || frame.precision !== 8 || frame.process > 2) {
       const { components, precision, process } = frame;
       const what = `${components} components of ${precision} bits, process ${process}`;
@@ -102,26 +84,11 @@ export class JpegBlocks {
     return this.#joined.subarray(0, length);
   }
 
-  /** Where the library cannot scale: box average of the full picture, close to the scaled DCT but not equal to it. */
-  #decodeAndReduce(jpeg: Uint8Array, width: number, height: number, out: Uint8Array, pitch: number, scale: number) {
+  /** Where the library cannot scale. */
+  #decodeAndReduce(jpeg: Uint8Array, width: number, height: number, out: Uint8Array, pitch: number, scale: DctScale) {
     if (this.#full.length < 3 * width * height) this.#full = new Uint8Array(3 * width * height);
-    const full = this.#full;
-    const reason = this.decoder.decode(jpeg, width, height, full, 3 * width);
-    if (reason !== null) return reason;
-    for (let y = 0; y * scale < height; y++) {
-      const bottom = Math.min(height, (y + 1) * scale);
-      for (let x = 0; x * scale < width; x++) {
-        const right = Math.min(width, (x + 1) * scale);
-        const area = (bottom - y * scale) * (right - x * scale);
-        for (let c = 0; c < 3; c++) {
-          let sum = 0;
-          for (let v = y * scale; v < bottom; v++) {
-            for (let u = x * scale; u < right; u++) sum += full[3 * (v * width + u) + c]!;
-          }
-          out[y * pitch + 3 * x + c] = Math.round(sum / area);
-        }
-      }
-    }
-    return null;
+    const reason = this.decoder.decode(jpeg, width, height, this.#full, 3 * width);
+    if (reason === null) reduceByMean(this.#full, width, height, out, pitch, scale);
+    return reason;
   }
 }

@@ -19,6 +19,7 @@ export const TAG = {
   planar: 284,
   resolutionUnit: 296,
   software: 305,
+  predictor: 317,
   tileWidth: 322,
   tileHeight: 323,
   tileOffsets: 324,
@@ -29,16 +30,9 @@ export const TAG = {
 } as const;
 
 const COMPRESSIONS: Readonly<Record<number, string>> = {
-  1: 'no compression',
   2: 'CCITT RLE',
-  5: 'LZW',
   6: 'old-style JPEG',
-  8: 'Deflate',
   32773: 'PackBits',
-  32946: 'Deflate',
-  33003: 'JPEG 2000 (YCbCr)',
-  33005: 'JPEG 2000 (RGB)',
-  34712: 'JPEG 2000',
   34892: 'lossy JPEG (DNG)',
   34925: 'LZMA',
   50000: 'Zstandard',
@@ -114,7 +108,10 @@ export async function pageLevel(tiff: Tiff, page: Page): Promise<StoredLevel> {
 export async function pageCodec(tiff: Tiff, { ifd }: Page): Promise<BlockCodec> {
   const compression = await integer(tiff, ifd, TAG.compression, 1);
   const refuse = (what: string) =>
-    new NightshiftError('slide-unsupported', `${tiff.uri}: ${what}; only 8-bit RGB in JPEG tiles can be read`);
+    new NightshiftError(
+      'slide-unsupported',
+      `${tiff.uri}: ${what}; only 8-bit RGB in tiles of JPEG, JPEG 2000, LZW, Deflate or no compression can be read`,
+    );
   const samples = await integer(tiff, ifd, TAG.samplesPerPixel, 1);
   const bitsEntry = ifd.entries.get(TAG.bitsPerSample);
   if (bitsEntry !== undefined && bitsEntry.count > 64) throw tiff.corrupt(`${bitsEntry.count} values of BitsPerSample`);
@@ -127,12 +124,30 @@ export async function pageCodec(tiff: Tiff, { ifd }: Page): Promise<BlockCodec> 
     throw refuse(`its colours are ${PHOTOMETRICS[photometric] ?? `photometric ${photometric}`}`);
   }
   if ((await integer(tiff, ifd, TAG.planar, 1)) !== 1) throw refuse('its channels are stored apart');
+  const plain = PLAIN[compression];
+  if (plain !== undefined) {
+    const predictor = await integer(tiff, ifd, TAG.predictor, 1);
+    if (photometric !== 2) throw refuse(`its ${plain} tiles hold ${PHOTOMETRICS[photometric]}`);
+    if (predictor !== 1 && predictor !== 2) throw refuse(`its tiles are compressed with predictor ${predictor}`);
+    return { kind: plain, predictor };
+  }
+  // Aperio's own: 33003 is YCbCr whatever the photometric tag says, 33005 is RGB.
+  if (compression === 33003 || compression === 33005 || compression === 34712) {
+    return { kind: 'jpeg2000', yCbCr: compression === 33003 || (compression === 34712 && photometric === 6) };
+  }
   if (compression !== 7) {
     throw refuse(`its tiles are compressed with ${COMPRESSIONS[compression] ?? `method ${compression}`}`);
   }
   const tables = ifd.entries.get(TAG.jpegTables);
   return { kind: 'jpeg', prefix: jpegPrefix(photometric === 6, tables && (await jpegTables(tiff, tables))) };
 }
+
+const PLAIN: Readonly<Record<number, 'raw' | 'lzw' | 'deflate'>> = {
+  1: 'raw',
+  5: 'lzw',
+  8: 'deflate',
+  32946: 'deflate',
+};
 
 async function jpegTables(tiff: Tiff, entry: Entry): Promise<Uint8Array> {
   if (entry.count > LIMITS.textBytes) throw tiff.limit(`JPEG tables of ${entry.count} bytes`);
