@@ -5,6 +5,8 @@ import { demoCommand } from './commands/demo.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { embedCommand } from './commands/embed.ts';
 import { inspectCommand } from './commands/inspect.ts';
+import { modelBenchCommand } from './commands/model-bench.ts';
+import { modelCheckCommand } from './commands/model-check.ts';
 import { modelConvertCommand } from './commands/model-convert.ts';
 import { modelListCommand } from './commands/model-list.ts';
 import { modelPullCommand } from './commands/model-pull.ts';
@@ -37,6 +39,8 @@ await runProgram({
     modelListCommand,
     modelPullCommand,
     modelConvertCommand,
+    modelCheckCommand,
+    modelBenchCommand,
     doctorCommand,
     demoCommand,
   ],

@@ -19,6 +19,8 @@ export const modelConvertCommand = command({
       'anything but tensors is refused. Of a training checkpoint the teacher is taken.',
     'The layout is recognised from the names and shapes of the tensors and from config.json beside them. --id adds what the\n' +
       'catalog knows and checks it against the shapes; other flags override both. The weights stay where they are.',
+    'When the model is written it is run on a few tiles, and the vectors of its float32 graph are kept as its probe: every machine\n' +
+      'that runs it is checked against them. For fp16 and int8 the float32 graph is written for that moment too.',
   ],
   flags: {
     to: needed({ about: 'model directory to make; a model there is replaced', placeholder: 'DIR' }),
@@ -31,6 +33,12 @@ export const modelConvertCommand = command({
       defaultText: "the catalog's, or cls+mean",
     }),
     patchGrid: toggle({ about: 'also give the grid of patch vectors' }),
+    precision: choice({
+      values: ['fp32', 'fp16', 'int8'],
+      about: 'of the weights and matrix products; int8 is a draft for CPUs',
+      fallback: 'fp32',
+    }),
+    noProbe: toggle({ about: 'keep no vectors to check machines with; model.json says so' }),
     input: integer({ about: 'side of the input, px', unit: 'px', min: 14, max: 4096, fallback: null }),
     mean: triple({ about: 'mean of each channel', placeholder: 'R,G,B' }),
     std: triple({ about: 'standard deviation of each channel', placeholder: 'R,G,B' }),
@@ -47,7 +55,23 @@ export const modelConvertCommand = command({
   },
   async run({ args, flags, terminal }) {
     const [from] = args as [string];
-    const { to, id, name, embedding, patchGrid, input, mean, std, mpp, eps, heads, posInterpolation, licence } = flags;
+    const {
+      to,
+      id,
+      name,
+      embedding,
+      patchGrid,
+      precision,
+      noProbe,
+      input,
+      mean,
+      std,
+      mpp,
+      eps,
+      heads,
+      posInterpolation,
+      licence,
+    } = flags;
     const progress = showTransfer(terminal);
     let info: ModelInfo;
     try {
@@ -56,9 +80,12 @@ export const modelConvertCommand = command({
           from,
           to,
           ...given({ id, name, embedding, inputPx: input, mean, std, mpp, eps, heads, posInterpolation, licence }),
-          ...(patchGrid ? { patchGrid } : {}),
+          patchGrid,
+          precision,
+          probe: !noProbe,
         },
-        (done, total) => progress.update('converting', done, total),
+        (done, total, stage) =>
+          stage === 'probing' ? terminal.status('running the probe') : progress.update(stage, done, total),
       );
     } finally {
       progress.end();

@@ -8,6 +8,7 @@ import {
   modelPage,
   requireEntry,
 } from '@nightshift/core';
+import { cosineText } from '../model-lines.ts';
 
 export const modelListCommand = command({
   name: 'model list',
@@ -55,13 +56,24 @@ function modelTable(found: readonly FoundModel[]): string[] {
     info.name,
     info.trained ? 'trained' : 'random weights',
     info.precision,
+    info.probe === null ? 'no probe' : cosineText(info.probe.cosine),
     `${info.inputPx} px`,
     `${info.mpp} um/px`,
     `${info.embedding} ${info.dims}`,
     info.licence,
     dir,
   ]);
-  return table(rows, ['here', 'weights', 'precision', 'input', 'mpp', 'embedding', 'licence', 'directory']);
+  return table(rows, [
+    'here',
+    'weights',
+    'precision',
+    'cos to fp32',
+    'input',
+    'mpp',
+    'embedding',
+    'licence',
+    'directory',
+  ]);
 }
 
 const SHARE = { allowed: 'yes', forbidden: 'no', unclear: 'unclear' } as const;

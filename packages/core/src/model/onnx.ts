@@ -4,6 +4,7 @@ import { NightshiftError } from '../errors.ts';
 import type { Encoder } from './encoder.ts';
 import { checkModelFiles, verifyModelFile } from './info.ts';
 import { loadGraph } from './onnx-engine.ts';
+import { readTuned } from './tuned.ts';
 
 export interface OpenEncoderOptions {
   /** Model directory. */
@@ -12,6 +13,7 @@ export interface OpenEncoderOptions {
   readonly device?: string;
   /** CPU threads of the engine. Default: all cores. */
   readonly threads?: number;
+  /** Default: what `nightshift model bench` found best here, else what suits the device. */
   readonly maxBatch?: number;
   /** Batches that may be with the engine, the running one included. */
   readonly lookAhead?: number;
@@ -52,7 +54,8 @@ export async function openEncoder(options: OpenEncoderOptions): Promise<OnnxEnco
     throw error;
   });
 
-  const maxBatch = options.maxBatch ?? (opened.device === 'cpu' ? MAX_BATCH.cpu : MAX_BATCH.other);
+  const usual = opened.device === 'cpu' ? MAX_BATCH.cpu : MAX_BATCH.other;
+  const maxBatch = options.maxBatch ?? (await readTuned(model.digest, opened.device))?.batch ?? usual;
   const tileBytes = model.inputPx * model.inputPx * 3;
   return {
     model,

@@ -53,8 +53,11 @@ export interface ConvertOptions {
   readonly origin?: { readonly repository: string; readonly revision: string };
 }
 
-/** Bytes done and their total; once all are done, the probe is run, which takes as long as loading the model. */
-export type ConvertProgress = (done: number, total: number) => void;
+/**
+ * Bytes done and their total. `probing` begins when the model is written: loading it takes seconds, and for a precision other than
+ * fp32 the float32 graph is written first.
+ */
+export type ConvertProgress = (done: number, total: number, stage: 'converting' | 'probing') => void;
 
 /**
  * Turns published weights into a model directory: `model.onnx`, `model.onnx.data`, `probe.safetensors` and `model.json`. Tensors
@@ -92,9 +95,10 @@ export async function convertModel(
     const written = dataBytes(graph) + (float32 === null ? 0 : dataBytes(float32));
     const total = weights.size + written;
     let done = 0;
+    let stage: Parameters<ConvertProgress>[2] = 'converting';
     const onBytes = (bytes: number) => {
       done += bytes;
-      onProgress(done, total);
+      onProgress(done, total, stage);
     };
     await checkTarget(options.to, written);
     const file = basename(weights.file);
@@ -105,12 +109,16 @@ export async function convertModel(
     await writeWhole(options.to, async (partial) => {
       const files = await writeGraph(partial, graph, onBytes);
       const made = describe(model, settings, sources, source, files);
+      if (wantsProbe) {
+        stage = 'probing';
+        onProgress(done, total, stage);
+      }
       const probe = wantsProbe ? await makeProbe(partial, made, float32, onBytes) : null;
       info = { ...made, probe };
       const json = Buffer.from(`${JSON.stringify(info, null, 2)}\n`);
       await writeFile(partial, MODEL_FILE, (append) => append(json));
     });
-    onProgress(total, total);
+    onProgress(total, total, stage);
     return info!;
   } finally {
     await opened.close();
