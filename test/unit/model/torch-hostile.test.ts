@@ -262,7 +262,7 @@ async function fuzz(path: string, plan: object) {
   });
 }
 
-describe('a damaged checkpoint', () => {
+describe('a damaged checkpoint', { timeout: 120_000 }, () => {
   const rich = dict({
     state_dict: dict({
       'a.weight': tensor({ key: '0', count: 6, shape: [3, 2] }),
@@ -318,5 +318,6 @@ describeShared('a damaged checkpoint of PyTorch itself', () => {
       expect(ends.unexpected).toEqual([]);
       expect(ends.peakMiB).toBeLessThan(512);
     },
+    120_000,
   );
 });
