@@ -1,12 +1,16 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Cluster, type Yard, yard } from '../fixtures/faults/cluster.ts';
+import { type Cost, costOf, tell } from '../fixtures/faults/measured.ts';
 import type { Stop } from '../fixtures/faults/points.ts';
 
 let y: Yard;
 beforeAll(async () => {
   y = await yard();
 });
-afterAll(() => y?.close());
+afterAll(async () => {
+  await y?.close();
+  tell(`kill -9 of a worker at each of ${costs.length} points, lease 4 s, check 1 s`, costs);
+});
 
 type Point = Omit<Stop, 'signal'> & { readonly name: string };
 const point = (at: string, more: { about?: string; nth?: number } = {}): Point => ({
@@ -15,12 +19,16 @@ const point = (at: string, more: { about?: string; nth?: number } = {}): Point =
   name: [at, more.about && `of ${more.about}`, more.nth && `number ${more.nth}`].filter(Boolean).join(' '),
 });
 
+const costs: Cost[] = [];
+
 /** A worker dies at the point; another one comes and does what is left. */
 async function killedAt(cluster: Cluster, { name: _, ...stop }: Point): Promise<void> {
   await cluster.submit();
-  const { signal, stderr } = await cluster.worker([{ ...stop, signal: 'SIGKILL' }]).ended;
+  const worker = cluster.worker([{ ...stop, signal: 'SIGKILL' }]);
+  const { signal, stderr } = await worker.ended;
   expect(signal, stderr).toBe('SIGKILL');
   await cluster.finish();
+  costs.push(costOf(cluster, worker.pid));
   expect(await cluster.problems()).toEqual([]);
   expect(putTwice(cluster)).toEqual([]);
 }

@@ -98,9 +98,11 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
   }
 
   /** Ends the lease of a shard that is in, and tells `index` when it was the slide's last one. */
-  async function handOn({ job, done }: Lease, { record, recipeId }: Run): Promise<void> {
+  async function handOn({ job, signal, done }: Lease, { record, recipeId }: Run): Promise<void> {
     const { of } = job.shard!;
     const last = of === 1 || (await record.listShards(recipeId, job.slide.key)).length === of;
+    // Whoever took over a lost lease says it.
+    signal.throwIfAborted();
     if (last) await queue.add('index', [indexJob(job)]);
     await done();
   }
