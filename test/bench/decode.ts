@@ -9,8 +9,6 @@ import { levelPx, tilePx } from '../../packages/core/src/units.ts';
 
 export interface DecodeBench {
   readonly slides: readonly SlideBench[];
-  /** Ours over OpenSlide's, the smallest of the slides. */
-  readonly ratio: number;
 }
 
 interface SlideBench {
@@ -19,6 +17,8 @@ interface SlideBench {
   /** Tiles of 224 px at level 0 per second of CPU time of all threads: medians over the rounds. */
   readonly ours: number;
   readonly openSlide: number;
+  /** The ratio that is wanted. */
+  readonly aim: string;
   /** Median of the rounds' ratios: neighbours in time, so that a loaded machine slows both. */
   readonly ratio: number;
 }
@@ -29,8 +29,10 @@ const ROUNDS = 7;
 const MOST_TILES = 1_024;
 /** `passes`: how often a slide is read a round; opened anew each time, or caches would hold the pass before. */
 const SLIDES = [
-  { path: 'CMU-1-Small-Region.svs', passes: 8 },
-  { path: 'derived/cmu-mosaic-16x12.svs', passes: 1 },
+  { path: 'CMU-1-Small-Region.svs', passes: 8, aim: '3.5 or more' },
+  { path: 'derived/cmu-mosaic-16x12.svs', passes: 1, aim: '3.5 or more' },
+  { path: 'test3-DAPI-2-387.ndpi', passes: 3, aim: '2 or more' },
+  { path: 'TCGA-CR-7395-01A-01-TS1.svs', passes: 1, aim: '1 or more' },
 ] as const;
 
 /**
@@ -47,7 +49,7 @@ export async function benchDecode(): Promise<DecodeBench | null> {
   }
   const pool = createDecodePool({ threads: 1 });
   const slides: SlideBench[] = [];
-  for (const { path, passes } of SLIDES) {
+  for (const { path, passes, aim } of SLIDES) {
     const file = join(folder, path);
     const corners = await cornersOf(file);
     const ours: number[] = [];
@@ -62,10 +64,10 @@ export async function benchDecode(): Promise<DecodeBench | null> {
       theirs.push((passes * corners.length) / b.seconds);
     }
     const ratio = median(ours.map((rate, i) => rate / theirs[i]!));
-    slides.push({ slide: path, tiles: corners.length, ours: median(ours), openSlide: median(theirs), ratio });
+    slides.push({ slide: path, aim, tiles: corners.length, ours: median(ours), openSlide: median(theirs), ratio });
   }
   await pool.close();
-  return { slides, ratio: Math.min(...slides.map((row) => row.ratio)) };
+  return { slides };
 }
 
 type Corners = readonly (readonly [number, number])[];

@@ -201,7 +201,6 @@ describe('vendor', () => {
     ['Ventana BIF', { 700: { type: 'bytes', bytes: Buffer.from('<Metadata><iScan Mag="40"/>') } }],
     ['Philips TIFF', { 270: { type: 'ascii', text: '<DataObject ObjectType="DPUfsImport">' } }],
     ['Trestle', { 305: { type: 'ascii', text: 'MedScan 1.0' } }],
-    ['Hamamatsu NDPI', { 65420: { type: 'long', values: [1] } }],
   ] as [string, WrittenPage['tags'] & object][])(
     '%s is refused by name, not read as something else',
     async (name, tags) => {

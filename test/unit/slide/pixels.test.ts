@@ -133,7 +133,6 @@ describeShared('real slides', () => {
 
   test.each([
     ['minerva-2048-subifd.ome.tif', /1 channel of 16 bits/],
-    ['test3-DAPI-2-387.ndpi', /Hamamatsu NDPI/],
     ['camelyon-jpeg.dcm', /DICOM/],
   ])('%s is refused, with the reason', async (name, reason) => {
     const opening = openSlide(await openFile(shared(`slides/${name}`)));

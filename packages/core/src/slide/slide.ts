@@ -31,6 +31,15 @@ export type BlockCodec =
       readonly prefix: Uint8Array;
     }
   | {
+      /** Blocks are stretches of one large JPEG between restart markers. */
+      readonly kind: 'jpeg-stretch';
+      /** The large picture's header, with the width of a block. */
+      readonly header: Uint8Array;
+      /** Where in the header the height stands. */
+      readonly heightAt: number;
+      readonly mcuHeight: number;
+    }
+  | {
       readonly kind: 'jpeg2000';
       /** The container says that the components are YCbCr, which the codestream does not know. */
       readonly yCbCr: boolean;

@@ -20,6 +20,8 @@ export async function loadDecoders(jpeg: JpegChoice): Promise<(codec: BlockCodec
     switch (codec.kind) {
       case 'jpeg':
         return (block, shape, out, scale) => jpegBlocks.decode(block, codec.prefix, shape, out, scale);
+      case 'jpeg-stretch':
+        return (block, shape, out, scale) => jpegBlocks.decodeStretch(block, codec, shape, out, scale);
       case 'jpeg2000': {
         j2k ??= loadOpenJpeg().then((decoder) => new J2kBlocks(decoder));
         const blocks = await j2k;

@@ -1,4 +1,5 @@
 import { NightshiftError } from '../../errors.ts';
+import type { BlockCodec } from '../slide.ts';
 import { type BlockShape, type DctScale, reduceByMean, requireSize } from './block.ts';
 import { loadWasmJpeg } from './jpeg-wasm.ts';
 import { isComplete, readFrame } from './markers.ts';
@@ -36,6 +37,9 @@ export async function loadJpeg(choice: JpegChoice): Promise<JpegDecoder> {
   return native ?? loadWasmJpeg();
 }
 
+/** See `BlockCodec`. */
+export type StretchCodec = Extract<BlockCodec, { kind: 'jpeg-stretch' }>;
+
 export class JpegBlocks {
   readonly decoder: JpegDecoder;
   #joined = new Uint8Array(1 << 18);
@@ -53,34 +57,60 @@ export class JpegBlocks {
    */
   decode(block: Uint8Array, prefix: Uint8Array, shape: BlockShape, out: Uint8Array, scale: DctScale = 1): void {
     const frame = readFrame(block);
-    const { width, height } = frame;
     requireSize(frame, shape);
     if (frame.components !== 3 || frame.precision !== 8 || frame.process > 2) {
       const { components, precision, process } = frame;
       const what = `${components} components of ${precision} bits, process ${process}`;
       throw new NightshiftError('tile-corrupt', `the tile is no 8-bit RGB JPEG (${what})`);
     }
-    const jpeg = this.#join(prefix, block);
+    this.#run(this.#join(prefix, block.subarray(2)), frame, isComplete(block), shape, out, scale);
+  }
+
+  /**
+   * Decodes a stretch of rows of a picture, `shape.width` wide: the bytes behind one restart marker up to and with a later one,
+   * or with the picture's end.
+   */
+  decodeStretch(block: Uint8Array, codec: StretchCodec, shape: BlockShape, out: Uint8Array, scale: DctScale = 1): void {
+    const last = block.at(-1) ?? 0;
+    if (block.at(-2) !== 0xff || (last !== 0xd9 && (last < 0xd0 || last > 0xd7))) {
+      throw new NightshiftError('tile-corrupt', 'the stretch of the picture does not end with a marker');
+    }
+    const height = Math.ceil(shape.usedHeight / codec.mcuHeight) * codec.mcuHeight;
+    const jpeg = this.#join(codec.header, block);
+    jpeg[codec.heightAt] = height >> 8;
+    jpeg[codec.heightAt + 1] = height & 0xff;
+    jpeg[jpeg.length - 1] = 0xd9;
+    this.#run(jpeg, { width: shape.width, height }, true, shape, out, scale);
+  }
+
+  #run(
+    jpeg: Uint8Array,
+    { width, height }: { readonly width: number; readonly height: number },
+    complete: boolean,
+    shape: BlockShape,
+    out: Uint8Array,
+    scale: DctScale,
+  ): void {
     const pitch = 3 * Math.ceil(shape.width / scale);
     const reason =
       scale === 1 || this.decoder.scales
         ? this.decoder.decode(jpeg, Math.ceil(width / scale), Math.ceil(height / scale), out, pitch)
         : this.#decodeAndReduce(jpeg, width, height, out, pitch, scale);
     if (reason === null) return;
-    if (isComplete(block)) throw new NightshiftError('tile-corrupt', `the tile cannot be decoded: ${reason}`);
-    throw new NightshiftError('tile-truncated', `the tile's data ends early, after ${block.length} bytes`);
+    if (complete) throw new NightshiftError('tile-corrupt', `the tile cannot be decoded: ${reason}`);
+    throw new NightshiftError('tile-truncated', `the tile's data ends early, after ${jpeg.length} bytes`);
   }
 
-  /** The block with `prefix` in place of its SOI. The prefix stays in the buffer from block to block. */
-  #join(prefix: Uint8Array, block: Uint8Array): Uint8Array {
-    const length = prefix.length + block.length - 2;
+  /** The bytes behind `prefix`, which stays in the buffer from block to block. */
+  #join(prefix: Uint8Array, bytes: Uint8Array): Uint8Array {
+    const length = prefix.length + bytes.length;
     if (length > this.#joined.length) {
       this.#joined = new Uint8Array(2 * length);
       this.#prefix = null;
     }
     if (this.#prefix !== prefix) this.#joined.set(prefix);
     this.#prefix = prefix;
-    this.#joined.set(block.subarray(2), prefix.length);
+    this.#joined.set(bytes, prefix.length);
     return this.#joined.subarray(0, length);
   }
 

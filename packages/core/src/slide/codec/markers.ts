@@ -43,6 +43,41 @@ export function readFrame(jpeg: Uint8Array): JpegFrame {
   throw new NightshiftError('tile-truncated', `the JPEG ends after ${jpeg.length} bytes, before its frame header`);
 }
 
+/** The part of a JPEG in front of its pixels, from SOI to the header of the first scan. */
+export interface JpegHeader {
+  readonly bytes: Uint8Array;
+  /** Where in it the frame's height stands, two bytes, and behind it the width. */
+  readonly heightAt: number;
+  /** Pixels that are coded together. */
+  readonly mcuWidth: number;
+  readonly mcuHeight: number;
+  /** MCUs between two restart markers, 0: there are none. */
+  readonly restartInterval: number;
+}
+
+/** The header of a JPEG; null where it is not that of a sequential 8-bit picture of three components, or not whole. */
+export function readHeader(jpeg: Uint8Array): JpegHeader | null {
+  if (jpeg[0] !== 0xff || jpeg[1] !== 0xd8) return null;
+  let frame: { heightAt: number; mcuWidth: number; mcuHeight: number } | null = null;
+  let restartInterval = 0;
+  for (let at = 2; at + 4 <= jpeg.length; ) {
+    const marker = jpeg[at + 1]!;
+    const end = at + 2 + ((jpeg[at + 2]! << 8) | jpeg[at + 3]!);
+    if (jpeg[at] !== 0xff || end < at + 4 || end > jpeg.length) return null;
+    if (marker === 0xdd && end >= at + 6) restartInterval = (jpeg[at + 4]! << 8) | jpeg[at + 5]!;
+    if (marker === 0xc0 || marker === 0xc1) {
+      if (end < at + 19 || jpeg[at + 4] !== 8 || jpeg[at + 9] !== 3) return null;
+      const sampling = [11, 14, 17].map((p) => jpeg[at + p]!);
+      const most = (shift: number) => 8 * Math.max(...sampling.map((factors) => (factors >> shift) & 15));
+      frame = { heightAt: at + 5, mcuWidth: most(4), mcuHeight: most(0) };
+      if (frame.mcuWidth === 0 || frame.mcuHeight === 0) return null;
+    } else if (marker >= 0xc2 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc) return null;
+    if (marker === 0xda) return frame && { bytes: jpeg.subarray(0, end), restartInterval, ...frame };
+    at = end;
+  }
+  return null;
+}
+
 /** True where the data holds an end-of-image marker: what cannot be decoded then is corrupt and not cut short. */
 export function isComplete(jpeg: Uint8Array): boolean {
   const end = Buffer.from(jpeg.buffer, jpeg.byteOffset, jpeg.byteLength);

@@ -1,4 +1,4 @@
-import { NightshiftError } from '../../errors.ts';
+import { isNightshiftError, NightshiftError } from '../../errors.ts';
 import type { ByteSource } from '../../source/source.ts';
 
 /** What a hostile file may cost. A real slide has at most some hundred IFDs and a few MB of tags. */
@@ -20,6 +20,8 @@ export interface Entry {
   readonly type: number;
   readonly count: number;
   readonly offset: number;
+  /** NDPI: what is to be added to a value that is stored inline. */
+  readonly more: number;
 }
 
 export interface Ifd {
@@ -30,18 +32,26 @@ export interface Ifd {
 /** Bytes of one value by TIFF type (TIFF 6.0 section 2, BigTIFF): index = type. */
 const TYPE_BYTES = [0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8] as const;
 const SUB_IFDS = 330;
+/** In every IFD of an NDPI file. */
+const NDPI = 65_420;
 
 /** The structure of a TIFF or BigTIFF file and bounded access to its tag values. */
 export class Tiff {
   readonly uri: string;
   readonly bigTiff: boolean;
+  /**
+   * Hamamatsu's variant of a classic TIFF, which grows beyond 4 GiB: offsets of IFDs have 64 bits, and behind each IFD stand
+   * the upper 32 bits of each of its values and offsets.
+   */
+  readonly ndpi: boolean;
   readonly #source: ByteSource;
   readonly #littleEndian: boolean;
   #budget: number = LIMITS.tagBytes;
 
-  private constructor(source: ByteSource, bigTiff: boolean, littleEndian: boolean) {
+  private constructor(source: ByteSource, littleEndian: boolean, variant: 'classic' | 'big' | 'ndpi') {
     this.uri = source.uri;
-    this.bigTiff = bigTiff;
+    this.bigTiff = variant === 'big';
+    this.ndpi = variant === 'ndpi';
     this.#source = source;
     this.#littleEndian = littleEndian;
   }
@@ -56,14 +66,32 @@ export class Tiff {
     const view = new DataView(head!.buffer, head!.byteOffset, head!.byteLength);
     const version = view.getUint16(2, littleEndian);
     if (version === 42) {
-      const tiff = new Tiff(source, false, littleEndian);
+      const ndpi = littleEndian && head!.length >= 12 ? await Tiff.#openNdpi(source, view) : null;
+      if (ndpi !== null) return ndpi;
+      const tiff = new Tiff(source, littleEndian, 'classic');
       return { tiff, ifds: await tiff.#walk(view.getUint32(4, littleEndian)) };
     }
     if (version !== 43) return null;
     if (head!.length < 16) throw new NightshiftError('slide-truncated', `${source.uri} ends within its header`);
     if (view.getUint16(4, littleEndian) !== 8 || view.getUint16(6, littleEndian) !== 0) return null;
-    const tiff = new Tiff(source, true, littleEndian);
+    const tiff = new Tiff(source, littleEndian, 'big');
     return { tiff, ifds: await tiff.#walk(tiff.#offset(view, 8)) };
+  }
+
+  /** Null where no first IFD says that the file is an NDPI. */
+  static async #openNdpi(source: ByteSource, head: DataView): Promise<{ tiff: Tiff; ifds: Ifd[] } | null> {
+    const tiff = new Tiff(source, true, 'ndpi');
+    // What stands behind the 32-bit offset is part of it, or the first bytes of something else.
+    for (const first of new Set([tiff.#offset(head, 4), head.getUint32(4, true)])) {
+      if (first >= source.size) continue;
+      try {
+        const { ifd } = await tiff.#readIfd(first);
+        if (ifd.entries.has(NDPI)) return { tiff, ifds: await tiff.#walk(first) };
+      } catch (error) {
+        if (!isNightshiftError(error, 'slide-truncated', 'slide-corrupt', 'slide-limits')) throw error;
+      }
+    }
+    return null;
   }
 
   async #walk(first: number): Promise<Ifd[]> {
@@ -92,43 +120,43 @@ export class Tiff {
   }
 
   async #readIfd(at: number): Promise<{ ifd: Ifd; next: number }> {
-    const big = this.bigTiff;
+    const { bigTiff: big, ndpi } = this;
+    const word = big ? 8 : 4;
     const head = await this.#read(at, big ? 8 : 2, `the IFD at byte ${at}`);
     const count = big ? this.#offset(head, 0) : head.getUint16(0, this.#littleEndian);
     if (count === 0) throw this.corrupt(`the IFD at byte ${at} is empty`);
     if (count > LIMITS.entriesPerIfd) throw this.limit(`${count} tags in the IFD at byte ${at}`);
-    const entryBytes = big ? 20 : 12;
+    const entryBytes = 4 + 2 * word;
     const first = at + (big ? 8 : 2);
-    const view = await this.#read(first, count * entryBytes + (big ? 8 : 4), `the IFD at byte ${at}`);
+    const end = count * entryBytes;
+    const view = await this.#read(first, end + (ndpi ? 8 + 4 * count : word), `the IFD at byte ${at}`);
+    const unsigned = (p: number) => (big ? this.#offset(view, p) : view.getUint32(p, this.#littleEndian));
     const entries = new Map<number, Entry>();
     for (let i = 0; i < count; i++) {
       const p = i * entryBytes;
       const tag = view.getUint16(p, this.#littleEndian);
       const type = view.getUint16(p + 2, this.#littleEndian);
-      const values = big ? this.#offset(view, p + 4) : view.getUint32(p + 4, this.#littleEndian);
-      const inline = p + (big ? 12 : 8);
-      const fits = (TYPE_BYTES[type] ?? 0) * values <= (big ? 8 : 4);
-      const offset = fits
-        ? first + inline
-        : big
-          ? this.#offset(view, inline)
-          : view.getUint32(inline, this.#littleEndian);
+      const values = unsigned(p + 4);
+      const inline = p + 4 + word;
+      const fits = (TYPE_BYTES[type] ?? 0) * values <= word;
+      const more = ndpi ? 2 ** 32 * view.getUint32(end + 8 + 4 * i, true) : 0;
+      const offset = fits ? first + inline : unsigned(inline) + more;
       // The first one of a repeated tag counts, as in libtiff.
-      if (!entries.has(tag)) entries.set(tag, { tag, type, count: values, offset });
+      if (!entries.has(tag)) entries.set(tag, { tag, type, count: values, offset, more: fits ? more : 0 });
     }
-    const end = count * entryBytes;
-    const next = big ? this.#offset(view, end) : view.getUint32(end, this.#littleEndian);
+    const next = ndpi ? this.#offset(view, end) : unsigned(end);
     return { ifd: { offset: at, entries }, next };
   }
 
   /**
-   * Integer values of a tag: BYTE, SHORT, LONG, LONG8 and the IFD types. `index: true` is for the arrays of block offsets,
+   * Integer values of a tag: BYTE, SHORT, LONG (signed or not: negative ones come out as large), LONG8 and the IFD types. `index: true` is for the arrays of block offsets,
    * which are limited one by one and not by what opening may read.
    */
   async numbers(entry: Entry, { index = false, signal }: { index?: boolean; signal?: AbortSignal } = {}) {
     const { type, count } = entry;
     const size = TYPE_BYTES[type] ?? 0;
-    if (![1, 3, 4, 13, 16, 18].includes(type)) throw this.corrupt(`tag ${entry.tag} has type ${type}, not an integer`);
+    if (![1, 3, 4, 9, 13, 16, 18].includes(type))
+      throw this.corrupt(`tag ${entry.tag} has type ${type}, not an integer`);
     const view = await this.#values(entry, index, signal);
     const out = new Float64Array(count);
     const little = this.#littleEndian;
@@ -136,7 +164,21 @@ export class Tiff {
     else if (size === 2) for (let i = 0; i < count; i++) out[i] = view.getUint16(2 * i, little);
     else if (size === 4) for (let i = 0; i < count; i++) out[i] = view.getUint32(4 * i, little);
     else for (let i = 0; i < count; i++) out[i] = this.#offset(view, 8 * i);
+    if (entry.more > 0 && size === 4) out[0] = out[0]! + entry.more;
     return out;
+  }
+
+  /** First value of a FLOAT tag. */
+  async float(entry: Entry): Promise<number> {
+    if (entry.type !== 11 || entry.count < 1)
+      throw this.corrupt(`tag ${entry.tag} has type ${entry.type}, not a float`);
+    return (await this.#values({ ...entry, count: 1 }, false)).getFloat32(0, this.#littleEndian);
+  }
+
+  /** Bytes of the file that a tag points to, such as the header of a strip. */
+  async at(offset: number, length: number): Promise<Uint8Array> {
+    const view = await this.#read(offset, length, `${length} bytes at ${offset}`);
+    return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
   }
 
   /** First value of a RATIONAL or SRATIONAL tag; NaN where the denominator is 0. */

@@ -13,7 +13,9 @@ export const TAG = {
   compression: 259,
   photometric: 262,
   description: 270,
+  stripOffsets: 273,
   samplesPerPixel: 277,
+  stripByteCounts: 279,
   xResolution: 282,
   yResolution: 283,
   planar: 284,
@@ -26,7 +28,6 @@ export const TAG = {
   tileByteCounts: 325,
   jpegTables: 347,
   xmp: 700,
-  hamamatsu: 65_420,
 } as const;
 
 const COMPRESSIONS: Readonly<Record<number, string>> = {

@@ -3,12 +3,12 @@ import type { Ifd, Tiff } from '../ifd.ts';
 import { TAG } from '../page.ts';
 import { openAperio } from './aperio.ts';
 import { openGeneric } from './generic.ts';
+import { openHamamatsu } from './hamamatsu.ts';
 import { openOme } from './ome.ts';
 import type { Vendor } from './vendor.ts';
 
 /** Formats whose tiles overlap, are padded or lie in several pictures: read as plain TIFF they would give wrong pixels. */
-const REFUSED: readonly { name: string; is: (text: string, ifd: Ifd) => boolean }[] = [
-  { name: 'Hamamatsu NDPI', is: (_, ifd) => ifd.entries.has(TAG.hamamatsu) },
+const REFUSED: readonly { name: string; is: (text: string) => boolean }[] = [
   { name: 'Leica SCN', is: (text) => text.includes('<scn') },
   { name: 'Ventana BIF', is: (text) => text.includes('<iScan') || /level=\d+ mag=/.test(text) },
   { name: 'Philips TIFF', is: (text) => text.includes('DPUfsImport') },
@@ -17,13 +17,14 @@ const REFUSED: readonly { name: string; is: (text: string, ifd: Ifd) => boolean 
 
 /** Opens a TIFF by who wrote it, told by its first IFD; `slide-unsupported` where the format is known but cannot be read. */
 export async function openByVendor(tiff: Tiff, ifds: readonly Ifd[]): Promise<Vendor> {
+  if (tiff.ndpi) return openHamamatsu(tiff, ifds);
   const first = ifds[0]!;
   const description = await tiff.text(first.entries.get(TAG.description));
   if (description.startsWith('Aperio') && first.entries.has(TAG.tileWidth)) return openAperio(tiff, ifds, description);
   if (/<(\w+:)?OME[\s>]/.test(description)) return openOme(tiff, ifds, description);
   const other = await Promise.all([TAG.xmp, TAG.software].map((tag) => tiff.text(first.entries.get(tag))));
   const text = [description, ...other].join('\n');
-  const refused = REFUSED.find(({ is }) => is(text, first));
+  const refused = REFUSED.find(({ is }) => is(text));
   if (refused !== undefined) {
     throw new NightshiftError('slide-unsupported', `${tiff.uri} is ${refused.name}, which cannot be read yet`);
   }
