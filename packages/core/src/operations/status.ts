@@ -31,6 +31,8 @@ export interface StatusReader {
   unfinished(): readonly SlideRef[];
   /** After a `read`: slides that have no slide file, and a ledger entry of their own. */
   failed(): readonly SlideRef[];
+  /** After a `read`: slides that have a slide file, and how many rows it holds. */
+  published(): ReadonlyMap<SlideRef, number>;
 }
 
 interface PlanFacts {
@@ -38,13 +40,18 @@ interface PlanFacts {
   readonly shards: readonly { readonly tiles: number }[];
 }
 
+interface Found {
+  readonly unfinished: readonly SlideRef[];
+  readonly failed: readonly SlideRef[];
+  readonly published: ReadonlyMap<SlideRef, number>;
+}
+
 /** `slides` is the run's dataset. */
 export function statusReader(record: Record, run: RunFile, slides: readonly SlideRef[]): StatusReader {
   const { recipeId } = run;
   const plans = new Map<string, PlanFacts>();
   const failedTiles = new Map<string, number>();
-  let left: readonly SlideRef[] = slides;
-  let lost: readonly SlideRef[] = [];
+  let found: Found = { unfinished: slides, failed: [], published: new Map() };
 
   async function planOf(slide: string): Promise<PlanFacts | null> {
     const known = plans.get(slide);
@@ -68,6 +75,7 @@ export function statusReader(record: Record, run: RunFile, slides: readonly Slid
     const tiles = { planned: 0, embedded: 0, failed: 0 };
     const unfinished: SlideRef[] = [];
     const failed: SlideRef[] = [];
+    const published = new Map<SlideRef, number>();
 
     for (const slide of slides) {
       const { key } = slide;
@@ -83,6 +91,7 @@ export function statusReader(record: Record, run: RunFile, slides: readonly Slid
         const gaps = ledgers.has(key) ? await tilesFailed(key) : 0;
         tiles.failed += gaps;
         tiles.embedded += plan.tiles - gaps;
+        published.set(slide, plan.tiles - gaps);
         continue;
       }
       const present = shards.get(key) ?? [];
@@ -91,8 +100,7 @@ export function statusReader(record: Record, run: RunFile, slides: readonly Slid
       if (ledgers.has(key) && (await record.getFailures(recipeId, key))?.slide) failed.push(slide);
       else unfinished.push(slide);
     }
-    left = unfinished;
-    lost = failed;
+    found = { unfinished, failed, published };
     counts.failed = failed.length;
     const finished = unfinished.length === 0 && run.sealed;
     const state = !run.sealed ? 'submitting' : !finished ? 'running' : counts.failed > 0 ? 'failed' : 'done';
@@ -117,7 +125,12 @@ export function statusReader(record: Record, run: RunFile, slides: readonly Slid
     return count;
   }
 
-  return { read, unfinished: () => left, failed: () => lost };
+  return {
+    read,
+    unfinished: () => found.unfinished,
+    failed: () => found.failed,
+    published: () => found.published,
+  };
 }
 
 const names = async (list: AsyncIterable<string>): Promise<Set<string>> => new Set(await Array.fromAsync(list));

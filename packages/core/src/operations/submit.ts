@@ -66,7 +66,7 @@ export async function submit(given: SubmitOptions, hooks: SubmitHooks): Promise<
     await status.read();
     // A slide that failed before is tried again: that is what the same command is given for.
     for (const slide of status.failed()) await record.putFailures(recipeId, slide, { slide: null, tiles: [] });
-    const todo = [...status.unfinished(), ...status.failed()];
+    const todo = [...status.unfinished(), ...status.failed(), ...(await unindexed(only, status))];
     const feed = feeder(queue, only, options.priority);
     try {
       feed.give(todo);
@@ -171,18 +171,26 @@ async function supervise(run: {
   planner.catch(() => {});
   const rate = tileRate();
   let busySince = performance.now();
+  let behindBefore = Number.POSITIVE_INFINITY;
   try {
     while (!signal.aborted) {
       const looked = performance.now();
       const report = await status.read();
       committed = report.tiles;
       hooks.onProgress?.(progressOf(report, rate(report.tiles.embedded)));
-      if (report.state === 'done' || report.state === 'failed') break;
+      const recorded = report.state === 'done' || report.state === 'failed';
+      const behind = recorded ? await unindexed(run.run, status) : [];
+      if (recorded && behind.length === 0) break;
       await feed.some();
-      if (await queue.jobsLost()) feed.give(status.unfinished());
+      if (await queue.jobsLost()) feed.give([...status.unfinished(), ...behind]);
       if (feed.left > 0 || (await anyWork(queue))) busySince = performance.now();
       else if (performance.now() - busySince > STUCK_MS) {
-        feed.give(status.unfinished());
+        if (recorded && behind.length >= behindBefore) {
+          hooks.onEvent?.({ type: 'notice', message: `the vector store lacks ${behind.length} slides of the record` });
+          break;
+        }
+        if (recorded) behindBefore = behind.length;
+        feed.give([...status.unfinished(), ...behind]);
         busySince = performance.now();
       }
       // A record of many slides takes long to list: looking takes a twentieth of the time at most.
@@ -196,6 +204,18 @@ async function supervise(run: {
     const store = await run.run.store().catch(() => null);
     await planner.finally(() => Promise.all([pool.close(), slides.close(), store?.close()]));
   }
+}
+
+/**
+ * Published slides of which the vector store does not hold every row yet: an indexer has them, or died with them, or Redis lost
+ * the job. A plan job of such a slide becomes an index job.
+ */
+async function unindexed(run: Run, status: StatusReader): Promise<SlideRef[]> {
+  const published = [...status.published()];
+  const store = published.length > 0 ? await run.store() : null;
+  if (!store) return [];
+  const held = await store.slides();
+  return published.filter(([{ key }, rows]) => (held.get(key) ?? 0) !== rows).map(([slide]) => slide);
 }
 
 const neverEmbeds = async (): Promise<never> => {

@@ -1,0 +1,90 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { RunReport } from '@nightshift/core';
+import { Redis } from 'ioredis';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Cluster, type Yard, yard } from '../fixtures/faults/cluster.ts';
+import { type Ended, succeeded } from '../fixtures/faults/program.ts';
+
+let y: Yard;
+beforeAll(async () => {
+  y = await yard();
+});
+afterAll(() => y?.close());
+
+/** The command to its end, with a worker beside it. */
+async function completed(cluster: Cluster, submits = [cluster.producer()]): Promise<Ended[]> {
+  const worker = cluster.worker([], ['--roles', 'embed,index']);
+  const ended = await Promise.all(submits.map((submit) => submit.ended));
+  worker.kill('SIGTERM');
+  await succeeded(worker);
+  return ended;
+}
+
+const reportOf = ({ stdout }: Ended) => JSON.parse(stdout) as RunReport;
+
+describe.concurrent('nightshift submit', () => {
+  it.for([
+    ['before put dataset', ''],
+    ['during put dataset', ''],
+    ['after put dataset', ''],
+    ['after put run', ''],
+    ['before add plan', ''],
+    ['after add plan', ''],
+    ['after take plan', ''],
+    ['after put plans', '.json'],
+    ['after add embed', ''],
+    ['during put qc', ''],
+    ['after ack plan', ''],
+    ['before optimize', ''],
+  ] as const)('that is killed %s %s is completed by the same command', async ([at, about]) => {
+    const cluster = y.cluster({ only: 'one' });
+    const killed = cluster.producer([{ at, about, signal: 'SIGKILL' }]);
+    if (at === 'before optimize') await completed(cluster, [killed]);
+    expect((await killed.ended).signal).toBe('SIGKILL');
+    const [ended] = await completed(cluster);
+    expect(ended, ended!.stderr).toMatchObject({ code: 0 });
+    expect(reportOf(ended!)).toMatchObject({ state: 'done', slides: { total: 1, done: 1, failed: 0 } });
+    expect(await cluster.problems()).toEqual([]);
+  });
+
+  it('that is killed after each chunk of its slides leaves none of them out', async () => {
+    const junk = y.path('junk');
+    mkdirSync(junk);
+    for (let i = 0; i < 1050; i++) writeFileSync(join(junk, `${i}.svs`), `page ${i} of the minutes`);
+    const cluster = y.cluster({ sources: [join(y.slides, 'many.svs'), junk], only: 'many' });
+    for (const nth of [1, 2, 3]) {
+      const killed = cluster.producer([{ at: 'after add plan', nth, signal: 'SIGKILL' }], ['--detach']);
+      expect((await killed.ended).signal).toBe('SIGKILL');
+    }
+    const [ended] = await completed(cluster);
+    expect(ended, ended!.stderr).toMatchObject({ code: 3 });
+    expect(reportOf(ended!).slides).toMatchObject({ total: 1051, done: 1, failed: 1050 });
+    expect(await cluster.problems()).toEqual([]);
+  });
+
+  it('twice at the same time is one run, and both end well', async () => {
+    const cluster = y.cluster();
+    const pair = [1, 2].map(() => cluster.producer([{ at: 'before put dataset', signal: 'SIGSTOP' }]));
+    await Promise.all(pair.map((one) => one.frozen()));
+    for (const one of pair) one.kill('SIGCONT');
+    const ended = await completed(cluster, pair);
+    expect(ended.map(({ code }) => code)).toEqual([0, 0]);
+    expect(new Set(ended.map((one) => reportOf(one).run)).size).toBe(1);
+    expect(await cluster.problems()).toEqual([]);
+    expect(cluster.inferred()).toBe(cluster.tiles);
+  });
+
+  it('indexes what was published by a worker that died before indexing, and Redis lost the job', async () => {
+    const cluster = y.cluster({ planned: true });
+    await cluster.submit();
+    const killed = cluster.worker([{ at: 'before upsert', signal: 'SIGKILL' }]);
+    expect((await killed.ended).signal).toBe('SIGKILL');
+    const redis = new Redis(cluster.redis);
+    await redis.flushdb();
+    redis.disconnect();
+    const [ended] = await completed(cluster);
+    expect(ended, ended!.stderr).toMatchObject({ code: 0 });
+    expect(await cluster.problems()).toEqual([]);
+  });
+});
