@@ -77,12 +77,14 @@ export function summary(
     slides.failed > 0 ? `${count(slides.failed)} failed` : '',
   ].filter((part) => part !== '');
   const busy = report.deviceBusy === null ? '' : `, model busy ${percent(report.deviceBusy)}`;
+  // A process that only planned from stored plans, or waited, has read nothing.
+  const read = report.bytesRead > 0 ? `, ${byteSize(report.bytesRead)} read` : '';
   const speed = tilesPerSecond > 0 ? `, ${rate(tilesPerSecond)} tiles/s${busy}` : '';
   return [
     `${mark} ${count(slides.done)} of ${counted(slides.total, 'slide')}${details.length > 0 ? ` (${details.join(', ')})` : ''}: ` +
       `${count(tiles.embedded)} of ${counted(tiles.planned, 'tile')} embedded` +
       `${tiles.failed > 0 ? `, ${count(tiles.failed)} failed` : ''}; ${count(rejected)} left out as background`,
-    `  ${duration(seconds)}${speed}, ${byteSize(report.bytesRead)} read; run ${report.run}, recipe ${report.recipe}`,
+    `  ${duration(seconds)}${speed}${read}; run ${report.run}, recipe ${report.recipe}`,
   ];
 }
 
