@@ -240,7 +240,7 @@ describe('search', () => {
 describe('model', () => {
   it('list tells what is here and what the catalog holds', async () => {
     const { stdout } = await nightshift(['model', 'list'], { cwd });
-    expect(stdout).toMatch(/tiny-random +random weights +224 px/);
+    expect(stdout).toMatch(/tiny-random +random weights +fp32 +1 +224 px/);
     expect(stdout).toContain('midnight-12k');
   });
 
@@ -249,7 +249,7 @@ describe('model', () => {
     await writeFile(join(cwd, 'weights/model.safetensors'), 'no weights');
     const args = ['model', 'convert', 'weights', '--to', 'models/never', '--json'];
     const { code, ...finished } = await nightshift(args, { cwd });
-    expect(finished.json().error.code).toBe('weights-invalid');
+    expect(finished.json().error.code).toBe('weights-unsupported');
     expect(code).toBe(4);
     expect(await readdir(join(cwd, 'models'))).not.toContain('never');
   });
