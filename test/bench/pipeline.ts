@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { convertModel, type EmbedOptions, embed, openEncoder, writeRandomDinov2 } from '@nightshift/core';
 
 /** Tiles of the short and the long run; their difference cancels what a run costs once: model load, tissue, plan. */
-const SHORT = 200;
-const LONG = 800;
+const SHORT = 100;
+const LONG = 400;
 const BATCH = 4;
 const ROUNDS = 3;
 
