@@ -150,7 +150,8 @@ describe('a source on a store that fails for a while', () => {
   });
 
   it('comes through a storm in which half of everything fails, with every byte right', async () => {
-    const { server, source, observer } = await opened();
+    // Half of eight tries may all fail; half of forty do not.
+    const { server, source, observer } = await opened({ tries: 40 });
     const faults: Fault[] = [
       ...[{ status: 503, code: 'SlowDown' }, { status: 500 }, { truncate: 20_000 }, { truncate: 9, lie: true }],
       'reset',
