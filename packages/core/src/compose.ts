@@ -59,15 +59,22 @@ export async function composeListing(uri: string): Promise<ObjectListing | null>
   return s3Listing(client);
 }
 
-/** The bytes of a slide. */
+/** The bytes of a slide: a file, an object, or a folder of DICOM files of either. */
 export async function composeSource(uri: string): Promise<ByteSource> {
+  const { filesOf, openFolder } = await import('./source/folder.ts');
   if (schemeOf(uri) === 's3') {
-    const [{ openS3 }, client] = await Promise.all([import('./source/s3.ts'), s3Client()]);
-    return openS3(uri, client);
+    const [{ openS3 }, { s3Listing }, client] = await Promise.all([
+      import('./source/s3.ts'),
+      import('./source/s3-list.ts'),
+      s3Client(),
+    ]);
+    const open = (object: string) => openS3(object, client);
+    return uri.endsWith('/') ? openFolder(uri, s3Listing(client).filesOf(uri), open) : open(uri);
   }
   if (schemeOf(uri) !== 'file') throw unsupported('slide', uri, 'Give a path on this machine.');
   const { openFile } = await import('./source/file.ts');
-  return openFile(uri);
+  const files = await filesOf(uri);
+  return files === null ? openFile(uri) : openFolder(resolve(uri), files, openFile);
 }
 
 /** A record's name that means the same on every machine that reaches it. */

@@ -35,7 +35,7 @@ export const ERROR_CODES = {
   // one slide
   'slide-not-found': slide('Check the path.'),
   'slide-unreadable': slide('Check the permissions and the disk.', true),
-  'slide-not-a-slide': slide('Give a tiled TIFF or SVS file.'),
+  'slide-not-a-slide': slide('Give a whole-slide image: the README lists the formats.'),
   'slide-truncated': slide('The file ends before its data does: copy it again from its origin.'),
   'slide-corrupt': slide('The file breaks the rules of its format: re-export it from the scanner software.'),
   'slide-unsupported': slide(

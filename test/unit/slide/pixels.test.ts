@@ -131,13 +131,16 @@ describeShared('real slides', () => {
     await slide.close();
   });
 
-  test.each([
-    ['minerva-2048-subifd.ome.tif', /1 channel of 16 bits/],
-    ['camelyon-jpeg.dcm', /DICOM/],
-  ])('%s is refused, with the reason', async (name, reason) => {
-    const opening = openSlide(await openFile(shared(`slides/${name}`)));
-    await expect(opening).rejects.toMatchObject({ code: 'slide-unsupported', message: expect.stringMatching(reason) });
-  });
+  test.each([['minerva-2048-subifd.ome.tif', /1 channel of 16 bits/]])(
+    '%s is refused, with the reason',
+    async (name, reason) => {
+      const opening = openSlide(await openFile(shared(`slides/${name}`)));
+      await expect(opening).rejects.toMatchObject({
+        code: 'slide-unsupported',
+        message: expect.stringMatching(reason),
+      });
+    },
+  );
 
   test.each(['ihc.png', 'README.md'])('%s is not a slide', async (name) => {
     const opening = openSlide(await openFile(shared(`slides/${name}`)));

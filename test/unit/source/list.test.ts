@@ -56,6 +56,14 @@ describe('a directory', () => {
     expect(await list([folder])).toEqual(['B.SVS', 'a/y.ome.tif', 'a/z.tiff', 'b.svs', 'c.ndpi']);
   });
 
+  it('with several DICOM files is a slide, with one of them is not', async () => {
+    await files('s/1.dcm', 's/2.dcm', 's/label.dcm', 's/x.svs', 's/deep/3.dcm', 't/4.DCM', 't/.5.dcm');
+    expect(await list([folder])).toEqual(['s', 's/deep/3.dcm', 's/x.svs', 't/4.DCM']);
+    expect(await list([join(folder, 's')])).toEqual(['s', 's/deep/3.dcm', 's/x.svs']);
+    expect(await list([join(folder, '*')])).toEqual(['s', 's/deep/3.dcm', 's/x.svs', 't/4.DCM']);
+    expect(await list([join(folder, 's/1.dcm')])).toEqual(['s/1.dcm']);
+  });
+
   it('leaves out label and macro pictures, and says so', async () => {
     await files('s1.svs', 's1_label.tif', 's1-macro.ome.tif', 'label.svs');
     const warnings: string[] = [];

@@ -35,6 +35,17 @@ describe('a prefix of a bucket', () => {
     expect(warnings[0]).toContain('f_label.tif was left out');
   });
 
+  it('takes several DICOM files of one folder for one slide, also where folders lie in one another', async () => {
+    const { list } = await bucketOf(
+      ...['a/1.dcm', 'a/b/2.dcm', 'a/b/3.dcm', 'a/b/c/4.dcm', 'a/d.svs', 'a/z.dcm', 'b/label.dcm', 'b/5.dcm', 'c.dcm'],
+    );
+    const all = ['a/b/c/4.dcm', 'a/b/', 'a/d.svs', 'a/', 'b/', 'c.dcm'];
+    expect((await list('s3://bucket')).toSorted()).toEqual(all.toSorted());
+    expect(await list('s3://bucket/b/')).toEqual(['b/']);
+    expect(await list('s3://bucket/a/b/*')).toEqual(['a/b/c/4.dcm', 'a/b/']);
+    expect(await list('s3://bucket/c.dcm')).toEqual(['c.dcm']);
+  });
+
   it('may be the whole bucket', async () => {
     const { list } = await bucketOf('a.svs', 'b/c.svs');
     expect(await list('s3://bucket')).toEqual(['a.svs', 'b/c.svs']);
@@ -176,7 +187,14 @@ describe('an s5cmd manifest', () => {
     const found = ['series-1/b.svs', 'series-1/deep/a.svs', 'series 2/c.tif', 'single.svs', 'dicom/'];
     expect(await list('s3://bucket/list.s5cmd')).toEqual(found);
     expect(await list(join(folder, 'list.s5cmd'))).toEqual(found);
-    expect(warnings[0]).toContain('list.s5cmd:6: s3://bucket/dicom/ holds no file known as a slide');
+    expect(warnings).toEqual([]);
+  });
+
+  it('lists a folder that holds nothing known as a slide, and says so', async () => {
+    const { server, list, warnings } = await bucketOf('notes/1.txt');
+    server.put('list.s5cmd', 'cp s3://bucket/notes/* .\n');
+    expect(await list('s3://bucket/list.s5cmd')).toEqual(['notes/']);
+    expect(warnings[0]).toContain('list.s5cmd:1: s3://bucket/notes/ holds no file known as a slide');
   });
 
   it('lists a slide of a line that leads nowhere: it fails by name, the others go on', async () => {

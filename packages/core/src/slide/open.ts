@@ -1,6 +1,7 @@
 import { NightshiftError } from '../errors.ts';
 import { cached } from '../source/ranges.ts';
 import type { ByteSource } from '../source/source.ts';
+import { openDicom } from './dicom/slide.ts';
 import type { Slide } from './slide.ts';
 import { openTiff } from './tiff/slide.ts';
 
@@ -19,14 +20,16 @@ export async function openSlide(source: ByteSource): Promise<Slide> {
 }
 
 async function open(source: ByteSource, headers: ByteSource): Promise<Slide> {
-  const slide = await openTiff(source, headers);
-  if (slide !== null) return slide;
+  const dicom = await openDicom(source, headers);
+  if (dicom !== null) return dicom;
+  if (source.parts !== undefined)
+    throw new NightshiftError('slide-not-a-slide', `${source.uri} is a folder of no slide`);
+  const tiff = await openTiff(source, headers);
+  if (tiff !== null) return tiff;
   const [head] = await headers.read([{ offset: 0, length: Math.min(source.size, 132) }]);
   const text = Buffer.from(head!).toString('latin1');
-  if (text.slice(128) === 'DICM') {
-    throw new NightshiftError('slide-unsupported', `${source.uri} is DICOM, which cannot be read yet`);
-  }
-  const what = source.size === 0 ? 'is empty' : (OTHERS.find(([start]) => text.startsWith(start))?.[1] ?? 'is no TIFF');
+  const what =
+    source.size === 0 ? 'is empty' : (OTHERS.find(([start]) => text.startsWith(start))?.[1] ?? 'is no slide');
   throw new NightshiftError('slide-not-a-slide', `${source.uri} ${what}`);
 }
 

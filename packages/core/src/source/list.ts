@@ -2,24 +2,46 @@ import { createReadStream, type Dirent, type Stats } from 'node:fs';
 import { glob, readdir, realpath, stat } from 'node:fs/promises';
 import { extname, join, posix, sep } from 'node:path';
 import { isNightshiftError, NightshiftError } from '../errors.ts';
+import { isDicom } from './folder.ts';
 import { linesOf, readManifest, resolveUri, type SourceEntry } from './manifest.ts';
+import { folderContentId } from './parts.ts';
 import { expandS5cmd, readS5cmd, type S5cmdItem } from './s5cmd.ts';
 
 /** What a directory or a glob is searched for. Those that no reader opens yet are listed too: they fail by name, not in silence. */
 export const SLIDE_EXTENSIONS: readonly string[] = [
-  ...['.svs', '.tif', '.tiff', '.btf', '.ndpi', '.scn', '.bif', '.mrxs', '.svslide', '.vms', '.vmu', '.czi', '.vsi'],
+  ...[
+    '.svs',
+    '.tif',
+    '.tiff',
+    '.btf',
+    '.ndpi',
+    '.scn',
+    '.bif',
+    '.mrxs',
+    '.svslide',
+    '.vms',
+    '.vmu',
+    '.czi',
+    '.vsi',
+    '.dcm',
+  ],
 ];
 const MANIFEST_EXTENSIONS = ['.csv', '.jsonl', '.ndjson', '.s5cmd'];
 const GLOB = /[*?[{]/;
 /** Pictures of the label or the whole glass, which may show a patient's name. */
 const LABEL = /[._-](label|macro|thumb|thumbnail)$/i;
 
+export interface ListedObject {
+  readonly uri: string;
+  readonly contentId: string;
+}
+
 /** A store of objects as a listing needs it. URIs are whole, from the scheme on; a folder is what ends in a slash. */
 export interface ObjectListing {
   /** null: there is no such object. */
   contentId(uri: string): Promise<string | null>;
   /** Every object whose URI begins so, in the order of the store, never all in memory. */
-  under(prefix: string): AsyncIterable<{ readonly uri: string; readonly contentId: string }>;
+  under(prefix: string): AsyncIterable<ListedObject>;
   content(uri: string): AsyncIterable<Uint8Array>;
 }
 
@@ -36,6 +58,7 @@ export interface ListOptions {
  * - a file or an object: a slide whatever its name, or a manifest when it ends in .csv, .jsonl, .ndjson or .s5cmd;
  * - a directory: every slide below it by extension, in the order of names; hidden files and label pictures are left out;
  *   links are followed, no directory is entered twice; in a store of objects, every slide whose key begins with the folder's;
+ *   several .dcm files in one folder are one slide, named by the folder;
  * - a glob, quoted from the shell: its matches, by the rules of a directory.
  *
  * A slide that a manifest names and that is not there is listed: it fails by itself later and stops nothing.
@@ -130,13 +153,47 @@ async function* objects(uri: string, store: ObjectListing, options: ListOptions)
   const matches = glob ? globMatcher(uri) : () => true;
   const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1);
   let found = false;
+  const series = seriesFolders();
   for await (const entry of store.under(prefix)) {
     options.signal?.throwIfAborted();
     found = true;
-    if (entry.uri.slice(folder.length).split('/').some(hidden)) continue;
-    if (matches(entry.uri) && isSlide(entry.uri, options)) yield entry;
+    yield* series.left(entry.uri);
+    if (entry.uri.slice(folder.length).split('/').some(hidden) || !matches(entry.uri)) continue;
+    if (isDicom(entry.uri)) series.add(entry);
+    else if (isSlide(entry.uri, options)) yield entry;
   }
+  yield* series.left('');
   if (!found) throw new NightshiftError('source-not-found', `there is no ${uri}`);
+}
+
+/**
+ * DICOM files of a listing, by the folder that holds them: one is a slide by itself, several are one slide. Keys come in order, so
+ * that a folder is complete once a key comes that does not lie in it: no more of them are held than lie in one another.
+ */
+function seriesFolders(): {
+  add(entry: ListedObject): void;
+  /** The slides of the folders that `uri` is not in. */
+  left(uri: string): Iterable<SourceEntry>;
+} {
+  const open: { uri: string; first: ListedObject; count: number; id: ReturnType<typeof folderContentId> }[] = [];
+  return {
+    add(entry) {
+      const uri = entry.uri.slice(0, entry.uri.lastIndexOf('/') + 1);
+      let folder = open.at(-1);
+      if (folder?.uri !== uri) {
+        folder = { uri, first: entry, count: 0, id: folderContentId() };
+        open.push(folder);
+      }
+      folder.count++;
+      folder.id.add(entry.uri, entry.contentId);
+    },
+    *left(uri) {
+      while (open.length > 0 && !uri.startsWith(open.at(-1)!.uri)) {
+        const { uri: folder, first, count, id } = open.pop()!;
+        yield count === 1 ? first : { uri: folder, contentId: id.digest() };
+      }
+    },
+  };
 }
 
 /** Whether a URI matches, or lies in a folder that does. */
@@ -183,8 +240,10 @@ async function* directory(path: string, options: ListOptions, entered: Set<strin
       next: 'Check the permissions of the folder.',
     });
   }
+  const isSeries = children.filter(({ name }) => isDicom(name) && !hidden(name)).length > 1;
+  if (isSeries) yield { uri: path };
   for (const child of children.sort((a, b) => byName(a.name, b.name))) {
-    if (hidden(child.name)) continue;
+    if (hidden(child.name) || (isSeries && isDicom(child.name))) continue;
     const below = join(path, child.name);
     const kind = child.isSymbolicLink() ? await statOrNull(below) : child;
     if (kind === null) {

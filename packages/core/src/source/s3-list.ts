@@ -8,8 +8,13 @@ import { parseS3Uri, s3Uri } from './s3-config.ts';
 const PIECE_BYTES = 4 << 20;
 
 /** Buckets as `listSources` sees them: a page of keys at a time, whatever their number. */
-export function s3Listing(client: S3): ObjectListing {
+export function s3Listing(client: S3): ObjectListing & { filesOf(folder: string): AsyncIterable<string> } {
   return {
+    /** The objects directly in a folder. */
+    async *filesOf(folder) {
+      for await (const { uri } of this.under(folder)) if (!uri.slice(folder.length).includes('/')) yield uri;
+    },
+
     async contentId(uri) {
       const found = await client.head(parseS3Uri(uri));
       return found && contentIdOf(found);

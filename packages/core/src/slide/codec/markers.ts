@@ -43,6 +43,19 @@ export function readFrame(jpeg: Uint8Array): JpegFrame {
   throw new NightshiftError('tile-truncated', `the JPEG ends after ${jpeg.length} bytes, before its frame header`);
 }
 
+/**
+ * SOI, an Adobe APP14 marker that states the colour space of the container, and the shared tables. A tile that says
+ * otherwise by its own JFIF or APP14 marker wins, by libjpeg's rule: Bio-Formats and some DICOM writers state RGB over JFIF YCbCr
+ * tiles, Aperio writes RGB tiles whose markers say nothing.
+ */
+export function jpegPrefix(yCbCr: boolean, tables: Uint8Array = new Uint8Array(0)): Uint8Array {
+  const head = [0xff, 0xd8, 0xff, 0xee, 0, 14, ...Buffer.from('Adobe'), 0, 100, 0, 0, 0, 0, yCbCr ? 1 : 0];
+  const prefix = new Uint8Array(head.length + tables.length);
+  prefix.set(head);
+  prefix.set(tables, head.length);
+  return prefix;
+}
+
 /** The part of a JPEG in front of its pixels, from SOI to the header of the first scan. */
 export interface JpegHeader {
   readonly bytes: Uint8Array;

@@ -1,5 +1,6 @@
 import { NightshiftError } from '../../errors.ts';
 import type { ByteRange } from '../../source/source.ts';
+import { jpegPrefix } from '../codec/markers.ts';
 import type { BlockCodec, BlockIndex } from '../slide.ts';
 import type { StoredLevel } from '../stored-level.ts';
 import { type Entry, type Ifd, LIMITS, type Tiff } from './ifd.ts';
@@ -156,19 +157,6 @@ async function jpegTables(tiff: Tiff, entry: Entry): Promise<Uint8Array> {
   if (tables.length < 4 || tables[0] !== 0xff || tables[1] !== 0xd8) throw tiff.corrupt('its JPEG tables are no JPEG');
   const complete = tables.at(-2) === 0xff && tables.at(-1) === 0xd9;
   return tables.subarray(2, complete ? -2 : undefined);
-}
-
-/**
- * SOI, an Adobe APP14 marker that states the colour space of the container, and the shared tables. A tile that says
- * otherwise by its own JFIF or APP14 marker wins, by libjpeg's rule: Bio-Formats writes photometric RGB over JFIF YCbCr tiles,
- * Aperio RGB tiles whose markers say nothing.
- */
-function jpegPrefix(yCbCr: boolean, tables: Uint8Array = new Uint8Array(0)): Uint8Array {
-  const head = [0xff, 0xd8, 0xff, 0xee, 0, 14, ...Buffer.from('Adobe'), 0, 100, 0, 0, 0, 0, yCbCr ? 1 : 0];
-  const prefix = new Uint8Array(head.length + tables.length);
-  prefix.set(head);
-  prefix.set(tables, head.length);
-  return prefix;
 }
 
 /** Where the tiles of a page lie. Costs two reads of 4 or 8 bytes a tile. */
