@@ -102,6 +102,14 @@ describe('a glob', () => {
     expect(await list([join(folder, '{y,z}')])).toEqual(['y/c.svs', 'y/deep/d.svs']);
   });
 
+  it('takes pictures where it asks for them; a directory does not', async () => {
+    await files('a.svs', 'a.png', 'b.JPG', 'c.jpeg', 'd_label.png');
+    expect(await list([folder])).toEqual(['a.svs']);
+    expect(await list([join(folder, '*')])).toEqual(['a.svs']);
+    expect(await list([join(folder, '*.png')])).toEqual(['a.png']);
+    expect(await list([join(folder, 'b.JPG')])).toEqual(['b.JPG']);
+  });
+
   it('without a match is source-empty', async () => {
     await expect(list([join(folder, '*.svs')])).rejects.toMatchObject({ code: 'source-empty' });
   });

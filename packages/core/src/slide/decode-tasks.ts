@@ -104,7 +104,14 @@ export async function createTaskRunner(jpeg: JpegChoice): Promise<TaskRunner> {
     for (let i = 0; i < length.length; i++) {
       try {
         const block = bytes.subarray(offset[i]!, offset[i]! + length[i]!);
-        decode(block, { ...size, usedWidth: usedWidth[i]!, usedHeight: usedHeight[i]! }, outOf(i), scale);
+        // Most decoders are done when they return: waiting all the same would cost a turn a block.
+        const pending = decode(
+          block,
+          { ...size, usedWidth: usedWidth[i]!, usedHeight: usedHeight[i]! },
+          outOf(i),
+          scale,
+        );
+        if (pending) await pending;
         decoded(i);
       } catch (error) {
         // Anything else is a decoder that broke: the thread ends, and what came with the block is decoded by another one.

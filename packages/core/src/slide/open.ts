@@ -2,6 +2,7 @@ import { NightshiftError } from '../errors.ts';
 import { cached } from '../source/ranges.ts';
 import type { ByteSource } from '../source/source.ts';
 import { openDicom } from './dicom/slide.ts';
+import { openPicture } from './picture.ts';
 import type { Slide } from './slide.ts';
 import { openTiff } from './tiff/slide.ts';
 
@@ -26,6 +27,8 @@ async function open(source: ByteSource, headers: ByteSource): Promise<Slide> {
     throw new NightshiftError('slide-not-a-slide', `${source.uri} is a folder of no slide`);
   const tiff = await openTiff(source, headers);
   if (tiff !== null) return tiff;
+  const picture = await openPicture(source, headers);
+  if (picture !== null) return picture;
   const [head] = await headers.read([{ offset: 0, length: Math.min(source.size, 132) }]);
   const text = Buffer.from(head!).toString('latin1');
   const what =
@@ -34,8 +37,6 @@ async function open(source: ByteSource, headers: ByteSource): Promise<Slide> {
 }
 
 const OTHERS: readonly (readonly [string, string])[] = [
-  ['\x89PNG', 'is a PNG picture'],
-  ['\xff\xd8\xff', 'is a JPEG picture'],
   ['%PDF', 'is a PDF document'],
   ['PK\x03\x04', 'is a zip archive'],
   ['\x1f\x8b', 'is gzip data'],

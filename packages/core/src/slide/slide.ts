@@ -44,6 +44,7 @@ export type BlockCodec =
       /** The container says that the components are YCbCr, which the codestream does not know. */
       readonly yCbCr: boolean;
     }
+  | { readonly kind: 'png' }
   | {
       readonly kind: 'raw' | 'deflate' | 'lzw';
       /** TIFF's: 1 none, 2 horizontal differences. */
@@ -61,9 +62,9 @@ export interface BlockIndex {
  */
 export interface Slide {
   readonly source: ByteSource;
-  /** Container: `tiff`, `bigtiff`. */
+  /** Container: `tiff`, `bigtiff`, `dicom`, `png`, `jpeg`. */
   readonly format: string;
-  /** `aperio`, `generic-tiff`, ... */
+  /** `aperio`, `generic-tiff`, `hamamatsu`, ... */
   readonly vendor: string;
   readonly levels: readonly Level[];
   /** As the file states it, unchecked; null where it states none. */

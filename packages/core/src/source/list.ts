@@ -26,6 +26,8 @@ export const SLIDE_EXTENSIONS: readonly string[] = [
     '.dcm',
   ],
 ];
+/** Fields of view: taken where they are named, alone or by a glob that ends so. Beside slides such files are pictures of them. */
+const PICTURE = /\.(png|jpe?g)$/i;
 const MANIFEST_EXTENSIONS = ['.csv', '.jsonl', '.ndjson', '.s5cmd'];
 const GLOB = /[*?[{]/;
 /** Pictures of the label or the whole glass, which may show a patient's name. */
@@ -59,7 +61,7 @@ export interface ListOptions {
  * - a directory: every slide below it by extension, in the order of names; hidden files and label pictures are left out;
  *   links are followed, no directory is entered twice; in a store of objects, every slide whose key begins with the folder's;
  *   several .dcm files in one folder are one slide, named by the folder;
- * - a glob, quoted from the shell: its matches, by the rules of a directory.
+ * - a glob, quoted from the shell: its matches, by the rules of a directory; one that ends in .png, .jpg or .jpeg takes pictures.
  *
  * A slide that a manifest names and that is not there is listed: it fails by itself later and stops nothing.
  *
@@ -160,7 +162,7 @@ async function* objects(uri: string, store: ObjectListing, options: ListOptions)
     yield* series.left(entry.uri);
     if (entry.uri.slice(folder.length).split('/').some(hidden) || !matches(entry.uri)) continue;
     if (isDicom(entry.uri)) series.add(entry);
-    else if (isSlide(entry.uri, options)) yield entry;
+    else if (isSlide(entry.uri, options, uri)) yield entry;
   }
   yield* series.left('');
   if (!found) throw new NightshiftError('source-not-found', `there is no ${uri}`);
@@ -222,7 +224,7 @@ async function* matches(pattern: string, options: ListOptions): AsyncGenerator<S
     if (hidden(path.slice(path.lastIndexOf(sep) + 1))) continue;
     const stats = await statOrNull(path);
     if (stats?.isDirectory()) yield* directory(path, options, entered);
-    else if (isSlide(path, options)) yield { uri: path };
+    else if (isSlide(path, options, pattern)) yield { uri: path };
   }
 }
 
@@ -257,9 +259,11 @@ async function* directory(path: string, options: ListOptions, entered: Set<strin
   }
 }
 
-function isSlide(path: string, options: ListOptions): boolean {
+/** `named`: what the person wrote, where it may ask for pictures. */
+function isSlide(path: string, options: ListOptions, named = ''): boolean {
   const extension = extname(path).toLowerCase();
-  if (!SLIDE_EXTENSIONS.includes(extension)) return false;
+  const isPicture = PICTURE.test(named) && PICTURE.test(path);
+  if (!isPicture && !SLIDE_EXTENSIONS.includes(extension)) return false;
   if (!LABEL.test(path.slice(0, -extension.length).replace(/\.ome$/i, ''))) return true;
   options.onWarning?.(`${path} was left out: by its name it is a label or a macro picture`);
   return false;
