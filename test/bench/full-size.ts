@@ -10,9 +10,10 @@ import { openEncoder } from '../../packages/core/src/model/onnx.ts';
 
 /**
  * Midnight at full size with random weights (40 blocks, 1,536 wide): writes 4.5 GB of weights, converts them, loads the graph and
- * embeds. Needs 10 GB of disk and 6 GB of memory; takes minutes. `node test/bench/full-size.ts [depth]`
+ * embeds. Needs 10 GB of disk and 6 GB of memory; takes minutes. `node test/bench/full-size.ts [depth] [fp32|fp16|int8]`
  */
 const depth = Number(process.argv[2] ?? 40);
+const precision = process.argv[3] ?? 'fp32';
 const dir = mkdtempSync(join(tmpdir(), 'nightshift-full-size-'));
 const gb = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
 let last = performance.now();
@@ -28,14 +29,15 @@ try {
   report(`random weights written: ${gb(bytes)}`);
 
   const converter = join(import.meta.dirname, '../fixtures/model/convert.ts');
-  const child = fork(converter, [join(dir, 'weights'), join(dir, 'model')], { execArgv: [] });
+  const child = fork(converter, [join(dir, 'weights'), join(dir, 'model'), precision], { execArgv: [] });
   child.on('message', ({ what, value }: { what: string; value: number }) => {
     report(`converted in a process of its own: ${what} of resident memory ${gb(value)}`);
   });
   const [code] = await once(child, 'exit');
   if (code !== 0) throw new Error(`the conversion ended with ${code}`);
-  const { architecture, dims } = await readModel(join(dir, 'model'));
+  const { architecture, dims, probe } = await readModel(join(dir, 'model'));
   report(`${architecture.parameters} parameters, ${architecture.gflopPerTile} GFLOP a tile, ${dims} numbers a vector`);
+  if (probe !== null) report(`${precision} against fp32: cosine ${probe.cosine}, largest error ${probe.maxError}`);
 
   const encoder = await openEncoder({ dir: join(dir, 'model'), device: 'cpu' });
   report('loaded and verified');

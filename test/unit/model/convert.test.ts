@@ -303,7 +303,10 @@ describe('a conversion that is stopped', () => {
 
   it('is killed: no model is visible, and the next conversion removes what it left', async () => {
     mkdirSync(temp('killed'));
-    const child = fork(CONVERT, [from, temp('killed/model'), 'stop-in-the-middle'], { execArgv: [], stdio: 'ignore' });
+    const child = fork(CONVERT, [from, temp('killed/model'), 'fp32', 'stop-in-the-middle'], {
+      execArgv: [],
+      stdio: 'ignore',
+    });
     await said(child, 'in the middle');
     child.kill('SIGKILL');
     await once(child, 'exit');
@@ -315,7 +318,10 @@ describe('a conversion that is stopped', () => {
 
   it('leaves alone what another conversion is writing at this moment', async () => {
     mkdirSync(temp('busy'));
-    const child = fork(CONVERT, [from, temp('busy/model'), 'stop-in-the-middle'], { execArgv: [], stdio: 'ignore' });
+    const child = fork(CONVERT, [from, temp('busy/model'), 'fp32', 'stop-in-the-middle'], {
+      execArgv: [],
+      stdio: 'ignore',
+    });
     await said(child, 'in the middle');
     const theirs = readdirSync(temp('busy'));
     await convertModel({ from, to: temp('busy/model') });
