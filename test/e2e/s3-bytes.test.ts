@@ -1,3 +1,4 @@
+import { fileBlobs, openRecord } from '@nightshift/core';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type Bench, bench, run } from '../fixtures/run.ts';
 import { sparseSlide } from '../fixtures/slides/sparse.ts';
@@ -16,6 +17,14 @@ afterAll(async () => {
   await server.close();
 });
 
+/** What the record says of its only slide. */
+async function readsOf(out: string) {
+  const record = await openRecord(fileBlobs(out));
+  const { id, recipeId } = await record.pickRun();
+  const [slide] = await Array.fromAsync(record.runSlides(id));
+  return record.getReads(recipeId, slide!.key);
+}
+
 describe('a slide of 34,560 px on S3 with tissue on 5 % of it', () => {
   it('is planned and embedded from less than 8 % of its bytes', async () => {
     const content = await sparseSlide(0.05);
@@ -29,10 +38,14 @@ describe('a slide of 34,560 px on S3 with tissue on 5 % of it', () => {
     expect(report.tiles.embedded / (34_560 / 224) ** 2).toBeGreaterThan(0.045);
 
     const reads = server.requests.filter(({ operation }) => operation === 'get');
-    const share = reads.reduce((sum, { bytes }) => sum + bytes, 0) / content.length;
+    const sent = reads.reduce((sum, { bytes }) => sum + bytes, 0);
+    const share = sent / content.length;
     expect(share).toBeGreaterThan(0.045);
     expect(share).toBeLessThan(0.08);
     expect(server.requests.length).toBeLessThan(400);
+    const kept = await readsOf(place.path('out'));
+    expect(kept).toEqual({ bytes: sent, requests: reads.length, objectBytes: content.length });
+    expect(report.reads).toEqual(kept);
     const etag = server.objects.get('slides/sparse.svs')!.etag;
     for (const { headers } of reads) expect(headers['if-match']).toBe(etag);
   });

@@ -320,6 +320,49 @@ describe('a slide file', () => {
   });
 });
 
+describe('what reading a slide has cost', () => {
+  const read: Plan = { ...plan, reads: { bytes: 100, requests: 2, objectBytes: 5000 } };
+  const put = (shard: Shard, bytes: number, fail: readonly number[] = []) => {
+    const rows = rowsOf(plan, DIMS, shard.from, shard.to, fail);
+    return record.putShard(recipe, read, shard, rows, fail.map(failureOf), { bytes, requests: 1 });
+  };
+
+  it('is that of planning and of the shards that are in, and no part of the slide file', async () => {
+    for (const shard of shards) await put(shard, 1000);
+    expect(await put(shards[0]!, 9999)).toBe('exists');
+    expect(await record.getReads(id, slide.key)).toBeNull();
+    await record.publishSlide(recipe, read);
+    expect(await record.getReads(id, slide.key)).toEqual({ bytes: 3100, requests: 5, objectBytes: 5000 });
+
+    const file = await blobs.get(`${id}/slides/${slide.key}.arrow`);
+    await blobs.delete(`${id}/slides/${slide.key}.arrow`);
+    for (const shard of shards) await put(shard, 7);
+    await record.publishSlide(recipe, read);
+    expect(await blobs.get(`${id}/slides/${slide.key}.arrow`)).toEqual(file);
+    expect(await record.getReads(id, slide.key)).toMatchObject({ bytes: 121 });
+  });
+
+  it('stays when the publisher dies before the shards are dropped, and adds up after a retry', async () => {
+    for (const shard of shards) await put(shard, 1000, shard.index === 1 ? [5] : []);
+    const left = await blobs.get(`${id}/shards/${slide.key}/00002.arrow`);
+    await record.publishSlide(recipe, read);
+    await blobs.put(`${id}/shards/${slide.key}/00002.arrow`, left!);
+    await record.publishSlide(recipe, read);
+    expect(await record.getReads(id, slide.key)).toMatchObject({ bytes: 3100, requests: 5 });
+
+    await record.reopenSlide(recipe, read, () => true);
+    await put({ index: 1, from: 3, to: 6 }, 500);
+    await record.publishSlide(recipe, read);
+    expect(await record.getReads(id, slide.key)).toEqual({ bytes: 3600, requests: 6, objectBytes: 5000 });
+  });
+
+  it('is unknown for a plan that nobody counted for', async () => {
+    await putShards();
+    await record.publishSlide(recipe, plan);
+    expect(await record.getReads(id, slide.key)).toBeNull();
+  });
+});
+
 describe('failures', () => {
   it('of a slide are kept, and gone once the slide is published', async () => {
     const error = toErrorRecord(new NightshiftError('slide-truncated', 'the file ends early'));

@@ -57,9 +57,10 @@ beforeEach(async () => {
     versions: {},
   };
   await record.putRun(run, slides);
-  plan = aPlan(recipe, one, TILES);
+  plan = { ...aPlan(recipe, one, TILES), reads: { bytes: 100, requests: 1, objectBytes: 4000 } };
   await record.putPlan(plan);
-  await record.publishSlide(recipe, plan, { rows: rowsOf(plan, DIMS, 0, TILES, [3]), failures: [failure(3)] });
+  const reads = { bytes: 500, requests: 3 };
+  await record.publishSlide(recipe, plan, { rows: rowsOf(plan, DIMS, 0, TILES, [3]), failures: [failure(3)], reads });
   const other = aPlan(recipe, two, TILES);
   await record.putPlan(other);
   await record.publishSlide(recipe, other, { rows: rowsOf(other, DIMS, 0, TILES), failures: [] });
@@ -110,9 +111,17 @@ describe('verify, on a sound record', () => {
       ok: true,
       slides: { total: 2, done: 2, failed: 0, unfinished: 0, missing: 0 },
       tiles: { planned: 20, rows: 19, failed: 1 },
+      reads: { bytes: 600, requests: 4, objectBytes: 4000 },
       storeRows: null,
       findings: [],
     });
+  });
+
+  it('warns of counters that are damaged, and counts the rest', async () => {
+    await blobs.put(`${id}/reads/${one.key}.json`, Buffer.from('{"bytes":'));
+    const report = await verifyRecord(record, run);
+    expect(report).toMatchObject({ ok: true, reads: { bytes: 0, requests: 0, objectBytes: 0 } });
+    expect(report.findings).toMatchObject([{ severity: 'warning', code: 'reads-corrupt', slide: one.key }]);
   });
 
   it('counts a slide that failed as a whole, which is no fault of the record', async () => {

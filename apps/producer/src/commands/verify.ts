@@ -1,4 +1,4 @@
-import { command, count, counted, quoted, SHARED } from '@nightshift/cli';
+import { byteSize, command, count, counted, quoted, SHARED } from '@nightshift/cli';
 import { type VerifyReport, verify } from '@nightshift/core';
 
 const SHOWN = 20;
@@ -30,17 +30,21 @@ export const verifyCommand = command({
 });
 
 /** The recount in two lines, then what was found, worst first. */
-export function describe({ ok, run, recipe, slides, tiles, storeRows, findings }: VerifyReport): string[] {
+export function describe({ ok, run, recipe, slides, tiles, reads, storeRows, findings }: VerifyReport): string[] {
   const others = (['failed', 'unfinished', 'missing'] as const)
     .filter((state) => slides[state] > 0)
     .map((state) => `${count(slides[state])} ${state}`);
   const stored = storeRows === null ? 'no vector store' : `${count(storeRows)} in the vector store`;
   const sorted = [...findings].sort((a, b) => Number(a.severity === 'warning') - Number(b.severity === 'warning'));
+  const read =
+    reads.objectBytes > 0
+      ? `; ${byteSize(reads.bytes)} of ${byteSize(reads.objectBytes)} read in ${counted(reads.requests, 'request')}`
+      : '';
   return [
     `${ok ? '✓' : '✗'} ${count(slides.done)} of ${counted(slides.total, 'slide')} done` +
       `${others.length > 0 ? ` (${others.join(', ')})` : ''}: ${count(tiles.planned)} tiles planned = ` +
       `${count(tiles.rows)} vectors + ${count(tiles.failed)} failed; ${stored}`,
-    `  run ${run}, recipe ${recipe}`,
+    `  run ${run}, recipe ${recipe}${read}`,
     ...sorted
       .slice(0, SHOWN)
       .flatMap(({ severity, code, slide, message, next }) => [

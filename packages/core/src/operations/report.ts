@@ -24,6 +24,7 @@ export async function reportOf(run: {
   const warnings: { slide: string; message: string }[] = [];
   const slides = { total: run.slides.length, done: 0, failed: 0, empty: 0, skipped: run.totals.found };
   const tiles = { planned: 0, embedded: 0, failed: 0, rejectedByTissue: 0, rejectedByFilter: 0 };
+  const reads = { bytes: 0, requests: 0, objectBytes: 0 };
 
   for (const slide of run.slides) {
     const plan = await record.getPlan(recipeId, slide.key);
@@ -42,6 +43,10 @@ export async function reportOf(run: {
       tiles.failed += failed.length;
       tiles.embedded += plan.counts.planned - failed.length;
       failures.push(...byCode(slide, failed));
+      const cost = await record.getReads(recipeId, slide.key).catch(() => null);
+      reads.bytes += cost?.bytes ?? 0;
+      reads.requests += cost?.requests ?? 0;
+      reads.objectBytes += cost?.objectBytes ?? 0;
       continue;
     }
     if (plan) tiles.embedded += await tilesInShards(record, plan);
@@ -73,6 +78,7 @@ export async function reportOf(run: {
     tilesPerSecond: run.totals.embedded / run.seconds,
     deviceBusy: run.deviceBusy,
     bytesRead: run.totals.bytesRead,
+    reads,
   };
 }
 

@@ -3,6 +3,7 @@ import type { Job, Queue } from '../queue/queue.ts';
 import type { Record } from '../record/record.ts';
 import type { DecodePool } from '../slide/decode-pool.ts';
 import type { Slide } from '../slide/slide.ts';
+import type { ReadCost } from '../source/counted.ts';
 import type { VectorStore } from '../store/store.ts';
 import type { Meter } from './meter.ts';
 
@@ -35,8 +36,15 @@ export interface Run {
 /** Open slides, shared by the shards in work. */
 export interface SlideCache {
   /** The slide, opened once; give it back when done. Fails with `slide-changed` when it is not the one that the ref names. */
-  borrow(ref: SlideRef): Promise<{ readonly slide: Slide; giveBack(): void }>;
+  borrow(ref: SlideRef): Promise<BorrowedSlide>;
   close(): Promise<void>;
+}
+
+export interface BorrowedSlide {
+  readonly slide: Slide;
+  /** What this process has read of the slide and nobody has claimed, by whomever it was read: shards that share a slide share its header. */
+  claimReads(): ReadCost;
+  giveBack(): void;
 }
 
 /** The job of a whole slide, as the role `plan` takes it. */

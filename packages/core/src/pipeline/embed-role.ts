@@ -4,6 +4,7 @@ import type { Plan, Recipe } from '../plan/plan.ts';
 import { patchValues } from '../plan/recipe.ts';
 import type { Lease } from '../queue/queue.ts';
 import { readTiles } from '../slide/tiles.ts';
+import type { ReadCost } from '../source/counted.ts';
 import { type BatchStats, createBatcher } from './batcher.ts';
 import { byteBudget } from './budget.ts';
 import { indexJob, type Run, type Workplace } from './context.ts';
@@ -38,11 +39,16 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
   let reading = 0;
 
   /** Reads a shard's tiles and puts them into batches; the vectors come later. */
-  async function read(lease: Lease, run: Run, { plan, x, y }: CachedPlan, signal: AbortSignal): Promise<ShardVectors> {
+  async function read(
+    lease: Lease,
+    run: Run,
+    { plan, x, y }: CachedPlan,
+    signal: AbortSignal,
+  ): Promise<{ readonly vectors: ShardVectors; readonly reads: ReadCost }> {
     const { from, to } = lease.job.shard!;
     const shape = { ...shapeOf(run.recipe, encoder), tiles: to - from };
     const vectors = shardVectors(shape, () => meter.tilesEmbedded(1));
-    const { slide, giveBack } = await work.slides.borrow(lease.job.slide);
+    const { slide, claimReads, giveBack } = await work.slides.borrow(lease.job.slide);
     try {
       const request = {
         ...plan.geometry,
@@ -68,17 +74,17 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
           }
         }
       }
+      return { vectors, reads: claimReads() };
     } finally {
       giveBack();
     }
-    return vectors;
   }
 
   /**
    * Publishes a shard whose vectors are all there. The only shard of a slide is published as the slide file at once.
    * @returns how many tiles have a vector and how many have none
    */
-  async function commit(lease: Lease, run: Run, plan: Plan, vectors: ShardVectors) {
+  async function commit(lease: Lease, run: Run, plan: Plan, vectors: ShardVectors, reads: ReadCost) {
     const { record, recipe } = run;
     const shard = lease.job.shard!;
     const { ok, ...values } = vectors.rows();
@@ -90,8 +96,8 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
     }));
     const rows = { x: at(plan.x), y: at(plan.y), ...values };
     const started = performance.now();
-    if (shard.of === 1) await record.publishSlide(recipe, plan, { rows, failures });
-    else await record.putShard(recipe, plan, shard, rows, failures);
+    if (shard.of === 1) await record.publishSlide(recipe, plan, { rows, failures, reads });
+    else await record.putShard(recipe, plan, shard, rows, failures, reads);
     meter.stage('write', (performance.now() - started) / 1000);
     await handOn(lease, run);
     return { ok: ok.length, failed: failures.length };
@@ -142,9 +148,9 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
         }
         const cached = await plans.planOf(opened, slide.key);
         const { plan } = cached;
-        const vectors = await read(lease, opened, cached, AbortSignal.any([signal, lease.signal]));
+        const { vectors, reads } = await read(lease, opened, cached, AbortSignal.any([signal, lease.signal]));
         const committed = vectors.complete
-          .then(() => commit(lease, opened, plan, vectors))
+          .then(() => commit(lease, opened, plan, vectors, reads))
           .then(
             (tiles) => meter.shardDone(slide, shard, tiles),
             (error) => giveUp(lease, error),

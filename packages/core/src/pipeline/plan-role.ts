@@ -103,13 +103,14 @@ async function makeAndStore(
 ): Promise<{ readonly plan: Plan; readonly overview: Overview }> {
   const { record, recipe, recipeId, shardTiles } = run;
   const started = performance.now();
-  const { slide, giveBack } = await work.slides.borrow(ref);
+  const { slide, claimReads, giveBack } = await work.slides.borrow(ref);
   try {
     const mpp = resolveMpp(slide, ref.mpp ?? recipe.slideMpp);
     const overview = await readOverview(slide, { maxPixels: OVERVIEW_PIXELS }, work.pool, signal);
     const plan = makePlan({ slide, ref, mpp, overview, recipe, recipeId, shardTiles });
     const kept = recipe.filter === 'hsv' ? await filterTiles(work, run, slide, plan, signal) : plan;
-    return { plan: await record.putPlan(kept), overview };
+    const reads = { ...claimReads(), objectBytes: slide.source.size };
+    return { plan: await record.putPlan({ ...kept, reads }), overview };
   } finally {
     giveBack();
     work.meter.stage('plan', (performance.now() - started) / 1000);

@@ -1,5 +1,6 @@
 import type { ErrorRecord } from '../errors.ts';
 import type { SlideRef } from '../plan/plan.ts';
+import type { SlideReads } from '../source/counted.ts';
 
 /** The stage that a run waits for. */
 export type Stage = 'planning' | 'reading' | 'decoding' | 'inference' | 'writing';
@@ -65,7 +66,10 @@ export interface RunReport {
   readonly tilesPerSecond: number;
   /** Share of the embedding time in which the device was inside a run, 0 to 1; null where this process embedded nothing. */
   readonly deviceBusy: number | null;
+  /** Of this process, for tiles. */
   readonly bytesRead: number;
+  /** What reading the slides that are done has cost, by whatever process, and the bytes that they hold. */
+  readonly reads: SlideReads;
 }
 
 /** What went wrong with one slide: the slide itself, or so many of its tiles for one reason. */

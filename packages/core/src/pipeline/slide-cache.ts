@@ -2,6 +2,7 @@ import { NightshiftError } from '../errors.ts';
 import type { SlideRef } from '../plan/plan.ts';
 import { openSlide } from '../slide/open.ts';
 import type { Slide } from '../slide/slide.ts';
+import { counted, type ReadCost } from '../source/counted.ts';
 import type { ByteSource } from '../source/source.ts';
 import type { SlideCache } from './context.ts';
 
@@ -9,20 +10,20 @@ import type { SlideCache } from './context.ts';
 const IDLE_SLIDES = 4;
 
 interface Entry {
-  readonly opening: Promise<Slide>;
+  readonly opening: Promise<{ readonly slide: Slide; claim(): ReadCost }>;
   users: number;
 }
 
 export function slideCache(openSource: (uri: string) => Promise<ByteSource>): SlideCache {
   const entries = new Map<string, Entry>();
 
-  async function open(ref: SlideRef): Promise<Slide> {
-    const source = await openSource(ref.uri);
+  async function open(ref: SlideRef): Promise<{ readonly slide: Slide; claim(): ReadCost }> {
+    const { source, claim } = counted(await openSource(ref.uri));
     try {
       if (source.contentId !== ref.contentId) {
         throw new NightshiftError('slide-changed', `${ref.uri} was replaced after the run had listed it`);
       }
-      return await openSlide(source);
+      return { slide: await openSlide(source), claim };
     } catch (error) {
       await source.close();
       throw error;
@@ -32,7 +33,7 @@ export function slideCache(openSource: (uri: string) => Promise<ByteSource>): Sl
   async function drop(key: string, entry: Entry): Promise<void> {
     entries.delete(key);
     await entry.opening.then(
-      (slide) => slide.close(),
+      ({ slide }) => slide.close(),
       () => {},
     );
   }
@@ -45,9 +46,10 @@ export function slideCache(openSource: (uri: string) => Promise<ByteSource>): Sl
       entries.set(ref.key, entry);
       entry.users += 1;
       try {
-        const slide = await entry.opening;
+        const { slide, claim } = await entry.opening;
         return {
           slide,
+          claimReads: claim,
           giveBack() {
             entry.users -= 1;
             const idle = [...entries].filter(([, { users }]) => users === 0);

@@ -133,6 +133,7 @@ const planSchema = z
       ),
     }),
     warnings: z.array(z.string()),
+    reads: z.object({ bytes: count, requests: count, objectBytes: count }).optional(),
   })
   .refine((p) => p.x.length === p.counts.planned && p.y.length === p.counts.planned, {
     path: ['counts', 'planned'],

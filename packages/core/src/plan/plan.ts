@@ -1,5 +1,6 @@
 import type { Filter } from '../slide/resample.ts';
 import type { MppReading } from '../slide/slide.ts';
+import type { SlideReads } from '../source/counted.ts';
 import type { BasePx, LevelPx, Mpp, TilePx } from '../units.ts';
 
 export type { Filter };
@@ -82,6 +83,8 @@ export interface Plan {
   /** Tissue outline in level-0 px, as a GeoJSON FeatureCollection of Polygons that QuPath opens. */
   readonly outline: TissueOutline;
   readonly warnings: readonly string[];
+  /** What planning has read of the slide, where somebody counted: it differs from one planning to the next, and decides nothing. */
+  readonly reads?: SlideReads;
 }
 
 export interface PlanCounts {

@@ -19,6 +19,8 @@ export type FindingCode =
   | 'tiles-unplanned'
   | 'failures-missing'
   | 'failures-corrupt'
+  // counters
+  | 'reads-corrupt'
   // vectors
   | 'vectors-wrong-dims'
   | 'vectors-not-finite'

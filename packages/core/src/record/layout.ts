@@ -23,6 +23,8 @@ export const keys = {
   slide: (recipe: string, slide: string) => `${recipe}/slides/${slide}.arrow`,
   allFailures: (recipe: string) => `${recipe}/failures/`,
   failures: (recipe: string, slide: string) => `${recipe}/failures/${slide}.json`,
+  /** What reading the slide has cost. Beside the slide file, which is the same bytes whoever read what twice. */
+  reads: (recipe: string, slide: string) => `${recipe}/reads/${slide}.json`,
   qc: (recipe: string, slide: string) => `${recipe}/qc/${slide}.jpg`,
 };
 

@@ -1,6 +1,7 @@
 import { NightshiftError } from '../errors.ts';
 import type { Plan, Recipe, Shard } from '../plan/plan.ts';
 import { patchValues } from '../plan/recipe.ts';
+import { NO_READS, type ReadCost, sumOfReads } from '../source/counted.ts';
 import { encodeTiles, type TileRows } from './arrow.ts';
 import type { Blobs } from './blobs.ts';
 import { inPlanOrder, planCheck } from './plan-check.ts';
@@ -10,6 +11,8 @@ import { infoOf, openTileFile, type TileFailure, type TileFileInfo, toMetadata }
 export interface EmbeddedTiles {
   readonly rows: TileRows;
   readonly failures: readonly TileFailure[];
+  /** What reading them has cost, where somebody counted. */
+  readonly reads?: ReadCost;
 }
 
 /**
@@ -20,7 +23,7 @@ export function tileFile(
   recipe: Recipe,
   plan: Plan,
   shard: Shard | null,
-  { rows, failures }: EmbeddedTiles,
+  { rows, failures, reads = NO_READS }: EmbeddedTiles,
 ): AsyncGenerator<Uint8Array> {
   const range = shard ?? { from: 0, to: plan.x.length };
   const ordered = inPlanOrder(plan, range, failures);
@@ -28,11 +31,16 @@ export function tileFile(
   const check = planCheck(plan, range, ordered, wrong);
   check.rows(rows, recipe.model.dims);
   check.end();
-  return encodeTiles(recipe.model.dims, toMetadata(infoOf(recipe, plan, shard, ordered)), [rows], patchValues(recipe));
+  return encodeTiles(
+    recipe.model.dims,
+    toMetadata(infoOf(recipe, plan, shard, ordered, shard && reads)),
+    [rows],
+    patchValues(recipe),
+  );
 }
 
 /**
- * The bytes of a slide file from its shards, `keys` in plan order: one record batch a shard, one in memory at a time.
+ * The bytes of a slide file from its shards, and what reading them has cost; `keys` in plan order: one record batch a shard, one in memory at a time.
  * @throws `record-corrupt` when the shards do not cover the plan or, while streaming, when one does not hold its tiles
  */
 export async function joinedFile(
@@ -40,11 +48,13 @@ export async function joinedFile(
   recipe: Recipe,
   plan: Plan,
   keys: readonly string[],
-): Promise<AsyncGenerator<Uint8Array>> {
+): Promise<{ readonly body: AsyncGenerator<Uint8Array>; readonly reads: ReadCost }> {
   const shards = await readInfos(blobs, plan, keys);
   const failures = shards.flatMap(({ info }) => info.failures);
   const batches = joinedRows(blobs, plan, shards);
-  return encodeTiles(recipe.model.dims, toMetadata(infoOf(recipe, plan, null, failures)), batches, patchValues(recipe));
+  const metadata = toMetadata(infoOf(recipe, plan, null, failures, null));
+  const reads = sumOfReads(shards.map(({ info }) => info.reads ?? NO_READS));
+  return { body: encodeTiles(recipe.model.dims, metadata, batches, patchValues(recipe)), reads };
 }
 
 interface ShardFile {

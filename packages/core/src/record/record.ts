@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { type ErrorRecord, NightshiftError } from '../errors.ts';
 import { parsePlan } from '../plan/make-plan.ts';
 import type { Plan, Recipe, Shard, SlideRef } from '../plan/plan.ts';
+import { NO_READS, type ReadCost, type SlideReads, sumOfReads } from '../source/counted.ts';
 import type { TileRows } from './arrow.ts';
 import type { Blobs } from './blobs.ts';
 import { decodeText, encodeJson, keys, LAYOUT } from './layout.ts';
@@ -54,6 +55,7 @@ export interface Record {
     shard: Shard,
     rows: TileRows,
     failures: readonly TileFailure[],
+    reads?: ReadCost,
   ): Promise<'written' | 'exists'>;
   /** Whether nobody needs to make the shard: it is in, or its slide is published. */
   hasShard(recipe: string, slide: string, index: number): Promise<boolean>;
@@ -72,6 +74,8 @@ export interface Record {
   hasSlide(recipe: string, slide: string): Promise<boolean>;
   /** Keys of the slides that have a slide file, sorted. */
   listSlides(recipe: string): AsyncGenerator<string>;
+  /** What reading a published slide has cost, planning and all its shards together; null where nobody counted. */
+  getReads(recipe: string, slide: string): Promise<SlideReads | null>;
   /** Close it after use. */
   readSlide(recipe: string, slide: string): Promise<TileFile | null>;
 
@@ -98,6 +102,8 @@ const errorSchema = z.object({
   next: z.string(),
   data: z.record(z.string(), z.unknown()),
 });
+const counted = z.int().nonnegative();
+const readsSchema = z.object({ bytes: counted, requests: counted, objectBytes: counted });
 const failuresSchema = z.object({
   slide: errorSchema.nullable(),
   tiles: z.array(z.object({ x: z.int(), y: z.int(), error: errorSchema })),
@@ -164,16 +170,22 @@ function recordOver(blobs: Blobs): Record {
     blobs.putIfAbsent(keys.shard(plan.recipe, plan.slide.key, shard.index), tileFile(recipe, plan, shard, tiles));
 
   async function publish(recipe: Recipe, plan: Plan, whole?: EmbeddedTiles): Promise<'written' | 'exists'> {
-    const shards = whole ? [] : await listShards(plan.recipe, plan.slide.key);
-    const body = whole
-      ? tileFile(recipe, plan, null, whole)
+    const slide = plan.slide.key;
+    const shards = whole ? [] : await listShards(plan.recipe, slide);
+    const { body, reads = NO_READS } = whole
+      ? { body: tileFile(recipe, plan, null, whole), reads: whole.reads }
       : await joinedFile(
           blobs,
           recipe,
           plan,
           shards.map(({ key }) => key),
         );
-    return blobs.putIfAbsent(keys.slide(plan.recipe, plan.slide.key), body);
+    // Before the slide file: what follows drops the shards, and with them what they say of it.
+    if (plan.reads) {
+      const { objectBytes } = plan.reads;
+      await blobs.put(keys.reads(plan.recipe, slide), encodeJson({ ...sumOfReads([plan.reads, reads]), objectBytes }));
+    }
+    return blobs.putIfAbsent(keys.slide(plan.recipe, slide), body);
   }
 
   /** The ledger says what the published file says, and no shard is left: also after another process won, or died half way. */
@@ -241,8 +253,8 @@ function recordOver(blobs: Blobs): Record {
       return found ? parsePlan(found, keys.plan(recipe, slide)) : null;
     },
 
-    async putShard(recipe, plan, shard, rows, failures) {
-      const written = await writeShard(recipe, plan, shard, { rows, failures });
+    async putShard(recipe, plan, shard, rows, failures, reads = NO_READS) {
+      const written = await writeShard(recipe, plan, shard, { rows, failures, reads });
       // Asked after the write: who publishes later than this answer drops the shard with the others.
       if (written === 'exists' || !(await record.hasSlide(plan.recipe, plan.slide.key))) return written;
       await blobs.delete(keys.shard(plan.recipe, plan.slide.key, shard.index));
@@ -283,6 +295,11 @@ function recordOver(blobs: Blobs): Record {
       }
     },
 
+    async getReads(recipe, slide) {
+      const found = await text(keys.reads(recipe, slide));
+      return found === null ? null : parse(readsSchema, found, keys.reads(recipe, slide));
+    },
+
     readSlide: (recipe, slide) => openTileFile(blobs, keys.slide(recipe, slide)),
 
     async reopenSlide(recipe, plan, again) {
@@ -292,8 +309,15 @@ function recordOver(blobs: Blobs): Record {
       try {
         const count = file.info.failures.filter(again).length;
         if (count === 0) return 0;
+        // What stays has cost what was read until now; the first shard says it for all.
+        const cost = await record.getReads(plan.recipe, slide);
+        let reads = {
+          bytes: (cost?.bytes ?? 0) - (plan.reads?.bytes ?? 0),
+          requests: (cost?.requests ?? 0) - (plan.reads?.requests ?? 0),
+        };
         for await (const { shard, rows, failures } of shardsToKeep(file, plan, again)) {
-          await writeShard(recipe, plan, shard, { rows, failures });
+          await writeShard(recipe, plan, shard, { rows, failures, reads });
+          reads = NO_READS;
         }
         await blobs.delete(keys.slide(plan.recipe, slide));
         await blobs.delete(keys.failures(plan.recipe, slide));

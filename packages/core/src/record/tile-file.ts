@@ -3,6 +3,7 @@ import { ERROR_CODES, type ErrorCode, type ErrorRecord } from '../errors.ts';
 import type { Plan, Recipe, Shard, SlideRef } from '../plan/plan.ts';
 import { canonicalJson, recipeSchema } from '../plan/recipe.ts';
 import type { MppReading } from '../slide/slide.ts';
+import type { ReadCost } from '../source/counted.ts';
 import { type BasePx, basePx } from '../units.ts';
 import { openTiles, type TileRows } from './arrow.ts';
 import type { Blobs } from './blobs.ts';
@@ -32,6 +33,8 @@ export interface TileFileInfo {
   readonly shard: Shard | null;
   /** In plan order. Rows and failures together are the planned tiles. */
   readonly failures: readonly TileFailure[];
+  /** Of a shard file only: a slide file is the same bytes however often its slide was read. */
+  readonly reads: ReadCost | null;
 }
 
 /** Rows that a file of this info holds. */
@@ -44,6 +47,7 @@ export function infoOf(
   plan: Plan,
   shard: Shard | null,
   failures: readonly TileFailure[],
+  reads: ReadCost | null = null,
 ): TileFileInfo {
   const { slide, size, mpp, geometry } = plan;
   const { level, sizeBase } = geometry;
@@ -58,6 +62,7 @@ export function infoOf(
     planned: plan.x.length,
     shard,
     failures,
+    reads,
   };
 }
 
@@ -90,6 +95,7 @@ export function toMetadata(info: TileFileInfo): Map<string, string> {
     ['planned', info.planned],
     ['shard', shard ? JSON.stringify({ index: shard.index, from: shard.from, to: shard.to }) : ''],
     ['failures', JSON.stringify(failures)],
+    ...(info.reads ? [['reads', JSON.stringify(info.reads)] as [string, string]] : []),
   ];
   return new Map(entries.map(([key, value]) => [`nightshift.${key}`, String(value)]));
 }
@@ -127,6 +133,7 @@ const schema = z.object({
       data: z.record(z.string(), z.unknown()).optional(),
     }),
   ),
+  reads: z.object({ bytes: count, requests: count }).nullable(),
 });
 
 const TEXT = new Set(['recipe_id', 'slide_key', 'slide_uri', 'slide_content_id', 'mpp_source']);
@@ -153,6 +160,7 @@ export function fromMetadata(metadata: ReadonlyMap<string, string>, name: string
       y: basePx(y),
       error: { code: code as ErrorCode, message, next: ERROR_CODES[code as ErrorCode]?.next ?? '', data: data ?? {} },
     })),
+    reads: m.reads,
   };
 }
 

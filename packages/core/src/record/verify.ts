@@ -1,5 +1,6 @@
 import { toErrorRecord } from '../errors.ts';
 import { patchValues } from '../plan/recipe.ts';
+import type { SlideReads } from '../source/counted.ts';
 import type { VectorStore } from '../store/store.ts';
 import { AGAIN, type Find, type Finding, REBUILD_STORE, remakeSlide } from './findings.ts';
 import { keys } from './layout.ts';
@@ -25,6 +26,8 @@ export interface VerifyReport {
     readonly missing: number;
   };
   readonly tiles: { readonly planned: number; readonly rows: number; readonly failed: number };
+  /** What reading the slides that are done has cost, and the bytes that they hold. */
+  readonly reads: SlideReads;
   /** Rows of the run's slides in the vector store; null where none was looked at. */
   readonly storeRows: number | null;
   readonly findings: readonly Finding[];
@@ -44,6 +47,7 @@ export async function verifyRecord(
   const findings: Finding[] = [];
   const slides = { total: 0, done: 0, failed: 0, unfinished: 0, missing: 0 };
   const tiles = { planned: 0, rows: 0, failed: 0 };
+  const reads = { bytes: 0, requests: 0, objectBytes: 0 };
   const stored = (await options.store?.slides()) ?? null;
   const held = stored && stored.size > 0 ? stored : null;
   const expected = new Set<string>();
@@ -58,6 +62,9 @@ export async function verifyRecord(
     tiles.planned += result.planned;
     tiles.rows += result.rows;
     tiles.failed += result.failed;
+    reads.bytes += result.reads?.bytes ?? 0;
+    reads.requests += result.reads?.requests ?? 0;
+    reads.objectBytes += result.reads?.objectBytes ?? 0;
     const count = held?.get(slide) ?? 0;
     storeRows += count;
     if (held && result.whole && count !== result.rows) {
@@ -80,6 +87,7 @@ export async function verifyRecord(
     ok: findings.every((finding) => finding.severity !== 'error'),
     slides,
     tiles,
+    reads,
     storeRows: stored ? storeRows : null,
     findings,
   };
@@ -90,6 +98,7 @@ interface SlideResult {
   readonly planned: number;
   readonly rows: number;
   readonly failed: number;
+  readonly reads: SlideReads | null;
   /** There is a slide file, and it could be read to its end. */
   readonly whole: boolean;
   readonly findings: Finding[];
@@ -120,7 +129,7 @@ async function verifySlide(record: Record, run: RunFile, slide: string): Promise
   const damaged = findings.length > 0;
 
   if (!file) {
-    const none = { ...counts, rows: 0, whole: false };
+    const none = { ...counts, rows: 0, reads: null, whole: false };
     if (!damaged && ledger?.slide) return { state: 'failed', ...none };
     if (!damaged && !plan) {
       find('slide-missing', 'the run has the slide, the record has nothing of it', AGAIN);
@@ -153,7 +162,16 @@ async function verifySlide(record: Record, run: RunFile, slide: string): Promise
       find,
     });
     const whole = findings.every((finding) => finding.code !== 'slide-corrupt');
-    return { state: 'done', ...counts, rows, whole };
+    const reads = await record.getReads(recipe, slide).catch((error) => {
+      find(
+        'reads-corrupt',
+        toErrorRecord(error).message,
+        `Remove ${keys.reads(recipe, slide)}: it only counts.`,
+        'warning',
+      );
+      return null;
+    });
+    return { state: 'done', ...counts, rows, reads, whole };
   } finally {
     await file.close();
   }
