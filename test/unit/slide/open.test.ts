@@ -199,7 +199,6 @@ describe('vendor', () => {
     ['Leica SCN', { 270: { type: 'ascii', text: '<?xml version="1.0"?><scn xmlns="x">' } }],
     ['Ventana BIF', { 270: { type: 'ascii', text: 'level=0 mag=40 quality=90' } }],
     ['Ventana BIF', { 700: { type: 'bytes', bytes: Buffer.from('<Metadata><iScan Mag="40"/>') } }],
-    ['Philips TIFF', { 270: { type: 'ascii', text: '<DataObject ObjectType="DPUfsImport">' } }],
     ['Trestle', { 305: { type: 'ascii', text: 'MedScan 1.0' } }],
   ] as [string, WrittenPage['tags'] & object][])(
     '%s is refused by name, not read as something else',

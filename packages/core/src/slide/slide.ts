@@ -14,7 +14,7 @@ export interface MppReading {
 export interface Level {
   readonly width: LevelPx;
   readonly height: LevelPx;
-  /** Level-0 pixels per pixel of this level: mean of the width and height ratios (OpenSlide's rule); 1 at level 0. */
+  /** Level-0 pixels per pixel of this level: as the container states it, or the mean of the width and height ratios (OpenSlide's rule); 1 at level 0. */
   readonly downsample: number;
   /** Size of a compressed block (TIFF tile, DICOM frame) in pixels of this level. */
   readonly blockWidth: LevelPx;

@@ -8,6 +8,8 @@ export interface StoredLevel {
   readonly blockWidth: number;
   readonly blockHeight: number;
   readonly codec: BlockCodec;
+  /** Where the container states it; else the mean of the ratios of the sides. */
+  readonly downsample?: number;
   /** Reads where the blocks lie. The slide keeps the answer. */
   readIndex(signal?: AbortSignal): Promise<BlockIndex>;
 }
@@ -38,7 +40,7 @@ function describe(level: StoredLevel, base: StoredLevel): Level {
   return {
     width: levelPx(width),
     height: levelPx(height),
-    downsample: level === base ? 1 : (base.width / width + base.height / height) / 2,
+    downsample: level === base ? 1 : (level.downsample ?? (base.width / width + base.height / height) / 2),
     blockWidth: levelPx(blockWidth),
     blockHeight: levelPx(blockHeight),
     columns: Math.ceil(width / blockWidth),

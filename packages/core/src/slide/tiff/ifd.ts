@@ -199,9 +199,9 @@ export class Tiff {
   }
 
   /** The start of a text tag, latin1. May hold patient data: look at it, never pass it on. */
-  async text(entry: Entry | undefined): Promise<string> {
+  async text(entry: Entry | undefined, maxBytes: number = LIMITS.textBytes): Promise<string> {
     if (entry === undefined) return '';
-    const bytes = await this.bytes({ ...entry, count: Math.min(entry.count, LIMITS.textBytes) });
+    const bytes = await this.bytes({ ...entry, count: Math.min(entry.count, maxBytes) });
     return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1').replace(/\0.*$/s, '');
   }
 
