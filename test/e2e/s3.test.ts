@@ -1,8 +1,10 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { openRecord, type RunReport, type SlideRef, search, verify } from '@nightshift/core';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { composeBlobs } from '../../packages/core/src/compose.ts';
 import { type Bench, bench, run } from '../fixtures/run.ts';
+import { writeDicom } from '../fixtures/slides/write-dicom.ts';
+import { drawPicture, jpegTiles } from '../fixtures/slides/write-tiff.ts';
 import { type FaultS3, startFaultS3 } from '../services/fault-s3.ts';
 import { type S3Service, startS3 } from '../services/s3.ts';
 
@@ -60,6 +62,23 @@ describe('a run from S3 to S3', () => {
     expect(again.report).toMatchObject({ run: report.run, slides: { done: 2, skipped: 2 } });
     const key = (await Array.fromAsync((await composeBlobs(options.out)).list(''))).map(({ key }) => key);
     expect(key.filter((name) => /shards|probe|claims/.test(name))).toEqual([]);
+  });
+
+  it('takes a prefix of DICOM files for one slide, as a folder on disk', async () => {
+    const frames = await jpegTiles(drawPicture(512, 512), 256);
+    const volume = { width: 512, height: 512, tile: 256, frames, spacing: ['0.0005', '0.0005'] } as const;
+    const files = { 'a.dcm': volume, 'b.dcm': { ...volume, flavor: 'LABEL', frames: frames.slice(0, 1) } };
+    mkdirSync(b.path('series'));
+    for (const [name, instance] of Object.entries(files)) {
+      writeFileSync(b.path('series', name), writeDicom(instance));
+      await service.put(bucket, `dicom/series/${name}`, writeDicom(instance));
+    }
+    const options = { model: b.model, store: 'none', tissue: { method: 'none', min: 0 } as const };
+    const local = await run({ ...options, sources: [b.path('series')], out: b.path('series out') });
+    const out = `s3://${bucket}/dicom-out`;
+    const { report } = await run({ ...options, sources: [`s3://${bucket}/dicom/`], out });
+    expect(report).toMatchObject({ failures: [], slides: { total: 1, done: 1 }, tiles: { embedded: 4 } });
+    expect(await rowsOf(out, report)).toEqual(await rowsOf(b.path('series out'), local.report));
   });
 
   it('is searched where it lies', async () => {

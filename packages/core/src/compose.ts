@@ -7,6 +7,7 @@ import type { Blobs } from './record/blobs.ts';
 import type { ObjectListing } from './source/list.ts';
 import type { S3 } from './source/s3-client.ts';
 import type { S3Observer } from './source/s3-requests.ts';
+import type { SeriesIndex } from './source/series.ts';
 import type { ByteSource } from './source/source.ts';
 import type { VectorStore } from './store/store.ts';
 
@@ -59,9 +60,24 @@ export async function composeListing(uri: string): Promise<ObjectListing | null>
   return s3Listing(client);
 }
 
-/** The bytes of a slide: a file, an object, or a folder of DICOM files of either. */
+let seriesKnown: Promise<SeriesIndex> | null = null;
+
+/** Which series the DICOM files of a folder are of: one memory for the process. */
+export function composeSeries(): Promise<SeriesIndex> {
+  seriesKnown ??= Promise.all([import('./source/series.ts'), import('./slide/dicom/instance.ts')]).then(
+    ([{ seriesIndex }, { readHead }]) => seriesIndex(composeSource, readHead),
+  );
+  return seriesKnown;
+}
+
+/** The bytes of a slide: a file, an object, a folder of DICOM files of either, or one series of such a folder. */
 export async function composeSource(uri: string): Promise<ByteSource> {
-  const { filesOf, openFolder } = await import('./source/folder.ts');
+  const [{ filesOf, openFolder }, { parseSeriesUri }] = await Promise.all([
+    import('./source/folder.ts'),
+    import('./source/series.ts'),
+  ]);
+  const named = parseSeriesUri(uri);
+  const only = named && { series: named.series, index: await composeSeries() };
   if (schemeOf(uri) === 's3') {
     const [{ openS3 }, { s3Listing }, client] = await Promise.all([
       import('./source/s3.ts'),
@@ -69,12 +85,16 @@ export async function composeSource(uri: string): Promise<ByteSource> {
       s3Client(),
     ]);
     const open = (object: string) => openS3(object, client);
-    return uri.endsWith('/') ? openFolder(uri, s3Listing(client).filesOf(uri), open) : open(uri);
+    const list = s3Listing(client);
+    if (only) return openFolder(uri, list.filesOf(named.folder), open, only);
+    return uri.endsWith('/') ? openFolder(uri, list.filesOf(uri), open) : open(uri);
   }
   if (schemeOf(uri) !== 'file') throw unsupported('slide', uri, 'Give a path on this machine.');
   const { openFile } = await import('./source/file.ts');
   const files = await filesOf(uri);
-  return files === null ? openFile(uri) : openFolder(resolve(uri), files, openFile);
+  if (files !== null) return openFolder(resolve(uri), files, openFile);
+  const around = only && (await filesOf(named.folder));
+  return around ? openFolder(resolve(uri), around, openFile, only) : openFile(uri);
 }
 
 /** A record's name that means the same on every machine that reaches it. */

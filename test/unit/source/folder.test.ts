@@ -92,7 +92,7 @@ describe('a folder of DICOM files', () => {
       opened++;
       return memorySource(Buffer.from('x'), uri);
     };
-    const many = Array.from({ length: 1_001 }, (_, i) => `f/${i}.dcm`);
+    const many = Array.from({ length: 1_001 }, (_, i) => ({ uri: `f/${i}.dcm` }));
     await expect(openFolder('f', many, open)).rejects.toMatchObject({ code: 'slide-limits' });
     expect(opened).toBe(0);
     expect((await openFolder('f', many.slice(1), open)).parts).toHaveLength(1_000);
@@ -100,11 +100,15 @@ describe('a folder of DICOM files', () => {
 
   it('one of which cannot be opened closes the others', async () => {
     let open = 0;
-    const opening = openFolder('f', ['1.dcm', '2.dcm', '3.dcm'], async (uri) => {
-      if (uri === '2.dcm') throw new Error('gone');
-      open++;
-      return { ...memorySource(Buffer.from('x'), uri), close: async () => void open-- };
-    });
+    const opening = openFolder(
+      'f',
+      ['1.dcm', '2.dcm', '3.dcm'].map((uri) => ({ uri })),
+      async (uri) => {
+        if (uri === '2.dcm') throw new Error('gone');
+        open++;
+        return { ...memorySource(Buffer.from('x'), uri), close: async () => void open-- };
+      },
+    );
     await expect(opening).rejects.toThrow('gone');
     expect(open).toBe(0);
   });
@@ -113,12 +117,13 @@ describe('a folder of DICOM files', () => {
     const folder = await directory('a.dcm');
     expect(await filesOf(join(folder, 'a.dcm'))).toBeNull();
     expect(await filesOf(join(folder, 'nothing'))).toBeNull();
-    expect(await filesOf(folder)).toEqual([join(folder, 'a.dcm')]);
+    expect((await filesOf(folder))!.map(({ uri }) => uri)).toEqual([join(folder, 'a.dcm')]);
   });
 
   it('on S3 has the content id that its listing says', async () => {
     const { server, client } = await faultyS3();
-    for (const key of ['series/2.dcm', 'series/1.dcm', 'series/notes.txt', 'series/deep/3.dcm']) server.put(key, key);
+    for (const key of ['series/2.dcm', 'series/1.dcm', 'series/.0.dcm', 'series/notes.txt', 'series/deep/3.dcm'])
+      server.put(key, key);
     const listing = s3Listing(client);
     const entries = await Array.fromAsync(listSources(['s3://bucket/series/'], { objects: async () => listing }));
     expect(entries.map(({ uri }) => uri)).toEqual(['s3://bucket/series/deep/3.dcm', 's3://bucket/series/']);

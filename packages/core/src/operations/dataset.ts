@@ -1,4 +1,4 @@
-import { composeListing, composeSource } from '../compose.ts';
+import { composeListing, composeSeries, composeSource } from '../compose.ts';
 import { isNightshiftError } from '../errors.ts';
 import type { SlideRef } from '../plan/plan.ts';
 import { slideKey } from '../plan/recipe.ts';
@@ -16,7 +16,9 @@ export async function listDataset(
   sources: readonly string[],
   options: { readonly signal: AbortSignal; readonly onWarning: (message: string) => void },
 ): Promise<SlideRef[]> {
-  const entries = await Array.fromAsync(listSources(sources, { ...options, objects: composeListing }));
+  const entries = await Array.fromAsync(
+    listSources(sources, { ...options, objects: composeListing, series: await composeSeries() }),
+  );
   const refs = new Array<SlideRef>(entries.length);
   let next = 0;
   async function identify(): Promise<void> {

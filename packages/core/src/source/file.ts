@@ -19,13 +19,16 @@ export async function openFile(path: string): Promise<ByteSource> {
       throw new NightshiftError('slide-not-a-slide', `${uri} is ${kind.isDirectory() ? 'a directory' : 'no file'}`);
     }
     handle = await open(uri, constants.O_RDONLY);
-    const { size, mtimeNs } = await handle.stat({ bigint: true });
-    return new FileSource(uri, handle, bytes(Number(size)), `${size}-${mtimeNs}`);
+    const stats = await handle.stat({ bigint: true });
+    return new FileSource(uri, handle, bytes(Number(stats.size)), fileContentId(stats));
   } catch (error) {
     await handle?.close();
     throw asSlideError(error, uri);
   }
 }
+
+export const fileContentId = ({ size, mtimeNs }: { readonly size: bigint; readonly mtimeNs: bigint }): string =>
+  `${size}-${mtimeNs}`;
 
 class FileSource implements ByteSource {
   readonly uri: string;
@@ -76,10 +79,10 @@ class FileSource implements ByteSource {
   }
 
   async #checkUnchanged(): Promise<void> {
-    const { size, mtimeNs } = await this.#handle.stat({ bigint: true });
-    if (`${size}-${mtimeNs}` === this.contentId) return;
+    const now = fileContentId(await this.#handle.stat({ bigint: true }));
+    if (now === this.contentId) return;
     throw new NightshiftError('slide-changed', `${this.uri} changed while it was read`, {
-      data: { opened: this.contentId, now: `${size}-${mtimeNs}` },
+      data: { opened: this.contentId, now },
     });
   }
 

@@ -1,8 +1,10 @@
 import type { Dirent } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { NightshiftError } from '../errors.ts';
+import { fileContentId } from './file.ts';
 import { joinParts } from './parts.ts';
+import type { FolderFile, SeriesIndex } from './series.ts';
 import type { ByteSource } from './source.ts';
 
 /** Files of a series have this extension; a folder of them is one slide. */
@@ -10,29 +12,32 @@ export const isDicom = (uri: string): boolean => /\.dcm$/i.test(uri);
 
 /** A whole-slide image has some ten files, at most some hundred where its levels are split. */
 const MOST_FILES = 1_000;
+/** Files of many series may lie in one folder: names are held. */
+export const MOST_FOLDER_FILES = 50_000;
 const OPENED_AT_ONCE = 16;
 
 /**
- * The DICOM files of a folder as one source, in the order of their names. `files` are the URIs of what it holds.
- * Fails with `slide-not-a-slide`, `slide-limits`, and what opening a file fails with.
+ * The DICOM files of a folder as one source, in the order of their names; with `only`, those of one series. `files` are what the
+ * folder holds. Fails with `slide-not-found`, `slide-not-a-slide`, `slide-limits`, and what opening a file fails with.
  */
 export async function openFolder(
   uri: string,
-  files: Iterable<string> | AsyncIterable<string>,
+  files: Iterable<FolderFile> | AsyncIterable<FolderFile>,
   open: (file: string) => Promise<ByteSource>,
+  only?: { readonly series: string; readonly index: SeriesIndex },
 ): Promise<ByteSource> {
-  const names: string[] = [];
+  const most = only ? MOST_FOLDER_FILES : MOST_FILES;
+  const listed: FolderFile[] = [];
   for await (const file of files) {
-    if (!isDicom(file)) continue;
-    if (names.length === MOST_FILES) {
-      throw new NightshiftError(
-        'slide-limits',
-        `${uri} holds more than ${MOST_FILES} DICOM files: a slide is one series`,
-      );
-    }
-    names.push(file);
+    if (!isDicom(file.uri)) continue;
+    if (listed.length === most) throw tooMany(uri, most);
+    listed.push(file);
   }
-  if (names.length === 0) throw new NightshiftError('slide-not-a-slide', `${uri} is a folder without DICOM files`);
+  if (listed.length === 0) throw new NightshiftError('slide-not-a-slide', `${uri} is a folder without DICOM files`);
+  const heads = await only?.index.of(listed);
+  const names = listed.filter((_, i) => !only || heads?.[i]?.series === only.series).map((file) => file.uri);
+  if (only && names.length === 0) throw new NightshiftError('slide-not-found', `${uri}: no file is of this series`);
+  if (names.length > MOST_FILES) throw tooMany(uri, MOST_FILES);
   names.sort((a, b) => (a < b ? -1 : 1));
   const opened: ByteSource[] = [];
   try {
@@ -49,8 +54,11 @@ export async function openFolder(
   return joinParts(uri, opened);
 }
 
-/** The files of a directory, by their paths; null where the path is none. */
-export async function filesOf(path: string): Promise<string[] | null> {
+const tooMany = (uri: string, most: number): NightshiftError =>
+  new NightshiftError('slide-limits', `${uri} holds more than ${most} DICOM files: a slide is one series`);
+
+/** The files of a directory; null where the path is none. */
+export async function filesOf(path: string): Promise<FolderFile[] | null> {
   const folder = resolve(path);
   let children: Dirent[];
   try {
@@ -61,5 +69,20 @@ export async function filesOf(path: string): Promise<string[] | null> {
     throw new NightshiftError('slide-unreadable', `${folder} cannot be listed (${code})`, { cause });
   }
   const files = children.filter((child) => !child.isDirectory() && !child.name.startsWith('.'));
-  return files.map(({ name }) => join(folder, name));
+  return asFolderFiles(files.map(({ name }) => join(folder, name)));
+}
+
+const STATS_AT_ONCE = 64;
+
+/** Files of this machine with their content ids. What is not there has none: it fails when it is opened. */
+export async function asFolderFiles(paths: readonly string[]): Promise<FolderFile[]> {
+  const files: FolderFile[] = [];
+  for (let i = 0; i < paths.length; i += STATS_AT_ONCE) {
+    const batch = paths.slice(i, i + STATS_AT_ONCE).map(async (uri): Promise<FolderFile> => {
+      const stats = await stat(uri, { bigint: true }).catch(() => null);
+      return stats === null ? { uri } : { uri, contentId: fileContentId(stats) };
+    });
+    files.push(...(await Promise.all(batch)));
+  }
+  return files;
 }

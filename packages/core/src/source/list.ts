@@ -2,10 +2,11 @@ import { createReadStream, type Dirent, type Stats } from 'node:fs';
 import { glob, readdir, realpath, stat } from 'node:fs/promises';
 import { extname, join, posix, sep } from 'node:path';
 import { isNightshiftError, NightshiftError } from '../errors.ts';
-import { isDicom } from './folder.ts';
+import { dicomFolders, slidesOfFolder } from './dicom-folders.ts';
+import { asFolderFiles, isDicom } from './folder.ts';
 import { linesOf, readManifest, resolveUri, type SourceEntry } from './manifest.ts';
-import { folderContentId } from './parts.ts';
 import { expandS5cmd, readS5cmd, type S5cmdItem } from './s5cmd.ts';
+import { parseSeriesUri, type SeriesIndex } from './series.ts';
 
 /** What a directory or a glob is searched for. Those that no reader opens yet are listed too: they fail by name, not in silence. */
 export const SLIDE_EXTENSIONS: readonly string[] = [
@@ -50,6 +51,8 @@ export interface ObjectListing {
 export interface ListOptions {
   /** The store that a URI is of, or null where none speaks its scheme. Without it sources are files of this machine. */
   readonly objects?: (uri: string) => Promise<ObjectListing | null>;
+  /** Tells the series of DICOM files, where several may lie in one folder. Without it a folder of them is one slide. */
+  readonly series?: SeriesIndex;
   /** Told what was left out and why: duplicates, label pictures. */
   readonly onWarning?: (message: string) => void;
   readonly signal?: AbortSignal;
@@ -60,7 +63,7 @@ export interface ListOptions {
  * - a file or an object: a slide whatever its name, or a manifest when it ends in .csv, .jsonl, .ndjson or .s5cmd;
  * - a directory: every slide below it by extension, in the order of names; hidden files and label pictures are left out;
  *   links are followed, no directory is entered twice; in a store of objects, every slide whose key begins with the folder's;
- *   several .dcm files in one folder are one slide, named by the folder;
+ *   several .dcm files in one folder are one slide, named by the folder, or one for each series: `<folder>/#<series UID>`;
  * - a glob, quoted from the shell: its matches, by the rules of a directory; one that ends in .png, .jpg or .jpeg takes pictures.
  *
  * A slide that a manifest names and that is not there is listed: it fails by itself later and stops nothing.
@@ -113,6 +116,8 @@ async function* entriesOf(source: string, options: ListOptions): AsyncGenerator<
     else yield { uri };
   } else if (GLOB.test(source)) {
     yield* matches(uri, options);
+  } else if ((await statOrNull(parseSeriesUri(uri)?.folder ?? uri))?.isDirectory()) {
+    yield { uri };
   } else {
     throw new NightshiftError('source-not-found', `there is no ${source}`);
   }
@@ -149,53 +154,24 @@ async function* objects(uri: string, store: ObjectListing, options: ListOptions)
     const contentId = await store.contentId(uri);
     if (contentId !== null && isManifest(uri)) return yield* manifest(uri, store.content(uri), options);
     if (contentId !== null) return yield { uri, contentId };
+    if (parseSeriesUri(uri) !== null) return yield { uri };
   }
   const glob = GLOB.test(uri);
   const prefix = glob ? uri.slice(0, uri.search(GLOB)) : uri.replace(/\/*$/, '/');
   const matches = glob ? globMatcher(uri) : () => true;
   const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1);
   let found = false;
-  const series = seriesFolders();
+  const dicom = dicomFolders(options);
   for await (const entry of store.under(prefix)) {
     options.signal?.throwIfAborted();
     found = true;
-    yield* series.left(entry.uri);
+    yield* dicom.left(entry.uri);
     if (entry.uri.slice(folder.length).split('/').some(hidden) || !matches(entry.uri)) continue;
-    if (isDicom(entry.uri)) series.add(entry);
+    if (isDicom(entry.uri)) dicom.add(entry);
     else if (isSlide(entry.uri, options, uri)) yield entry;
   }
-  yield* series.left('');
+  yield* dicom.left('');
   if (!found) throw new NightshiftError('source-not-found', `there is no ${uri}`);
-}
-
-/**
- * DICOM files of a listing, by the folder that holds them: one is a slide by itself, several are one slide. Keys come in order, so
- * that a folder is complete once a key comes that does not lie in it: no more of them are held than lie in one another.
- */
-function seriesFolders(): {
-  add(entry: ListedObject): void;
-  /** The slides of the folders that `uri` is not in. */
-  left(uri: string): Iterable<SourceEntry>;
-} {
-  const open: { uri: string; first: ListedObject; count: number; id: ReturnType<typeof folderContentId> }[] = [];
-  return {
-    add(entry) {
-      const uri = entry.uri.slice(0, entry.uri.lastIndexOf('/') + 1);
-      let folder = open.at(-1);
-      if (folder?.uri !== uri) {
-        folder = { uri, first: entry, count: 0, id: folderContentId() };
-        open.push(folder);
-      }
-      folder.count++;
-      folder.id.add(entry.uri, entry.contentId);
-    },
-    *left(uri) {
-      while (open.length > 0 && !uri.startsWith(open.at(-1)!.uri)) {
-        const { uri: folder, first, count, id } = open.pop()!;
-        yield count === 1 ? first : { uri: folder, contentId: id.digest() };
-      }
-    },
-  };
 }
 
 /** Whether a URI matches, or lies in a folder that does. */
@@ -242,10 +218,12 @@ async function* directory(path: string, options: ListOptions, entered: Set<strin
       next: 'Check the permissions of the folder.',
     });
   }
-  const isSeries = children.filter(({ name }) => isDicom(name) && !hidden(name)).length > 1;
-  if (isSeries) yield { uri: path };
-  for (const child of children.sort((a, b) => byName(a.name, b.name))) {
-    if (hidden(child.name) || (isSeries && isDicom(child.name))) continue;
+  children.sort((a, b) => byName(a.name, b.name));
+  const isPart = (child: Dirent) => isDicom(child.name) && !hidden(child.name) && !child.isDirectory();
+  const dicom = children.filter(isPart).map(({ name }) => join(path, name));
+  if (dicom.length > 1) yield* slidesOfFolder(path, await asFolderFiles(dicom), options);
+  for (const child of children) {
+    if (hidden(child.name) || (dicom.length > 1 && isPart(child))) continue;
     const below = join(path, child.name);
     const kind = child.isSymbolicLink() ? await statOrNull(below) : child;
     if (kind === null) {

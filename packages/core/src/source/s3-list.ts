@@ -1,5 +1,5 @@
 import { NightshiftError } from '../errors.ts';
-import type { ObjectListing } from './list.ts';
+import type { ListedObject, ObjectListing } from './list.ts';
 import { contentIdOf } from './s3.ts';
 import type { S3 } from './s3-client.ts';
 import { parseS3Uri, s3Uri } from './s3-config.ts';
@@ -8,11 +8,14 @@ import { parseS3Uri, s3Uri } from './s3-config.ts';
 const PIECE_BYTES = 4 << 20;
 
 /** Buckets as `listSources` sees them: a page of keys at a time, whatever their number. */
-export function s3Listing(client: S3): ObjectListing & { filesOf(folder: string): AsyncIterable<string> } {
+export function s3Listing(client: S3): ObjectListing & { filesOf(folder: string): AsyncIterable<ListedObject> } {
   return {
-    /** The objects directly in a folder. */
+    /** The objects directly in a folder, but for hidden ones. */
     async *filesOf(folder) {
-      for await (const { uri } of this.under(folder)) if (!uri.slice(folder.length).includes('/')) yield uri;
+      for await (const object of this.under(folder)) {
+        const name = object.uri.slice(folder.length);
+        if (!name.includes('/') && !name.startsWith('.')) yield object;
+      }
     },
 
     async contentId(uri) {

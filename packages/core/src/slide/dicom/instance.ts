@@ -1,4 +1,5 @@
 import { NightshiftError } from '../../errors.ts';
+import type { DicomHead } from '../../source/series.ts';
 import type { ByteSource, SourcePart } from '../../source/source.ts';
 import { DatasetError, type PixelElement, type Visitor, walkDataset } from './dataset.ts';
 
@@ -81,6 +82,28 @@ export async function readInstance(source: ByteSource, part: SourcePart): Promis
   }
 }
 
+/** Series and kind are said early in a file. */
+const MOST_HEAD_BYTES = 1 << 20;
+
+/** The series of one file, by its beginning. Null where the file is no DICOM file, or does not say it soon. */
+export async function readHead(source: ByteSource): Promise<DicomHead | null> {
+  for (let length = FIRST_BYTES; ; length *= 8) {
+    const [bytes] = await source.read([{ offset: 0, length: Math.min(length, source.size) }]);
+    if (bytes!.length < 132 || Buffer.from(bytes!.subarray(128, 132)).toString('latin1') !== 'DICM') return null;
+    const collected = new Collector();
+    let more = length < source.size && length <= MOST_HEAD_BYTES;
+    try {
+      collected.walk(bytes!);
+      more = false;
+    } catch (error) {
+      if (!(error instanceof DatasetError)) throw error;
+      if (error.kind === 'corrupt' || collected.isOther()) more = false;
+    }
+    const head = collected.head();
+    if (head !== null || !more) return head;
+  }
+}
+
 /** Takes what is wanted from a data set. */
 class Collector {
   transferSyntax = '';
@@ -123,6 +146,14 @@ class Collector {
   isNoSlide(): boolean {
     const sopClass = this.#texts.get(0x0008_0016);
     return sopClass !== undefined && sopClass !== WHOLE_SLIDE;
+  }
+
+  /** Null until it is known. */
+  head(): DicomHead | null {
+    const series = this.#texts.get(0x0020_000e) ?? '';
+    const sopClass = this.#texts.get(0x0008_0016);
+    if (sopClass === undefined || !/^[0-9][0-9.]{0,63}$/.test(series)) return null;
+    return { series, isWholeSlide: sopClass === WHOLE_SLIDE };
   }
 
   instance(part: SourcePart, pixels: PixelElement | null): Instance {

@@ -1,4 +1,5 @@
 import { NightshiftError } from '../../errors.ts';
+import { seriesUri } from '../../source/series.ts';
 import type { ByteSource } from '../../source/source.ts';
 import { mpp } from '../../units.ts';
 import { jpegPrefix } from '../codec/markers.ts';
@@ -33,10 +34,18 @@ export async function openDicom(source: ByteSource, headers: ByteSource): Promis
   const unsupported = (what: string, next?: string) =>
     new NightshiftError('slide-unsupported', `${source.uri} ${what}`, next === undefined ? {} : { next });
   const volumes = instances.filter(({ flavor }) => flavor === 'VOLUME');
-  if (volumes.length === 0) throw unsupported('holds no level of a whole-slide image');
-  const series = new Set(volumes.map((instance) => instance.series)).size;
-  if (series > 1)
-    throw unsupported(`holds ${series} series`, 'Put the files of each series into a folder of their own.');
+  if (volumes.length === 0) {
+    const others = ['LABEL', 'OVERVIEW', 'THUMBNAIL'].filter((other) =>
+      instances.some(({ flavor }) => flavor === other),
+    );
+    const what = others.length > 0 ? `, only its ${others.join(', ')}` : '';
+    throw unsupported(`holds no level of a whole-slide image${what}`, 'Give the folder that holds the whole series.');
+  }
+  const series = [...new Set(volumes.map((instance) => instance.series))];
+  if (series.length > 1) {
+    const next = `Name one of them, e.g. ${seriesUri(source.uri, series[0]!)}, or give the folder to embed or submit: each becomes a slide.`;
+    throw unsupported(`holds ${series.length} series`, next);
+  }
 
   for (const instance of volumes) check(instance);
   if (volumes.reduce((sum, { frames }) => sum + frames, 0) > MOST_FRAMES) {
