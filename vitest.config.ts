@@ -12,6 +12,7 @@ export default defineConfig({
   test: {
     projects: [
       project('unit', 30_000),
+      project('fuzz', 60_000),
       project('contract', 60_000, services),
       project('e2e', 300_000, services),
       project('faults', 300_000, services),
