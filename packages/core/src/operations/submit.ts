@@ -53,7 +53,11 @@ export async function submit(given: SubmitOptions, hooks: SubmitHooks): Promise<
   const { signal, onEvent } = hooks;
   const started = performance.now();
   // Reached before anything is written: a run that cannot be queued leaves no trace.
-  const queue = await composeQueue(options.redis, {});
+  const queue = await composeQueue(options.redis, {
+    // Who waits for the run waits for room too; who leaves is told at once.
+    fullSeconds: options.detach ? 0 : Number.POSITIVE_INFINITY,
+    onTrouble: seldom((message) => onEvent?.({ type: 'notice', message })),
+  });
   try {
     const { run, record, slides, model } = await sealRun(options, {
       signal,
@@ -90,6 +94,17 @@ export async function submit(given: SubmitOptions, hooks: SubmitHooks): Promise<
   } finally {
     await queue.close();
   }
+}
+
+/** Tells of a kind of trouble once a minute: what is overcome by itself is tried every few seconds. */
+function seldom(tell: (message: string) => void): (trouble: NightshiftError) => void {
+  const told = new Map<string, number>();
+  return ({ code, message }) => {
+    const now = performance.now();
+    if (now - (told.get(code) ?? Number.NEGATIVE_INFINITY) < 60_000) return;
+    told.set(code, now);
+    tell(message);
+  };
 }
 
 /** Adds slides to the queue, a window of them at a time. */
@@ -181,7 +196,10 @@ async function supervise(run: {
       const recorded = report.state === 'done' || report.state === 'failed';
       const behind = recorded ? await unindexed(run.run, status) : [];
       if (recorded && behind.length === 0) break;
-      await feed.some();
+      const lookMs = performance.now() - looked;
+      await feed.some().catch((error) => {
+        if (!signal.aborted) throw error;
+      });
       if (await queue.jobsLost()) feed.give([...status.unfinished(), ...behind]);
       if (feed.left > 0 || (await anyWork(queue))) busySince = performance.now();
       else if (performance.now() - busySince > STUCK_MS) {
@@ -194,7 +212,7 @@ async function supervise(run: {
         busySince = performance.now();
       }
       // A record of many slides takes long to list: looking takes a twentieth of the time at most.
-      const pause = Math.max(LOOK_MS, 20 * (performance.now() - looked));
+      const pause = Math.max(LOOK_MS, 20 * lookMs);
       await setTimeout(pause, undefined, { signal }).catch(() => {});
     }
     if (!signal.aborted) await (await run.run.store())?.optimize();

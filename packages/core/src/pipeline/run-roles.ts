@@ -72,8 +72,8 @@ export function runRoles(work: Workplace, options: RolesOptions, outer: AbortSig
     });
     await (options.untilIdle ? Promise.race([queue.idle(), aborted]) : aborted);
     stop.abort();
-    await working;
-    await queue.close();
+    // Closing waits for what is in work, within bounds: nothing that a role waits for of the queue holds up the end.
+    await Promise.all([working, queue.close()]);
     if (failure) throw failure.error;
     return { deviceBusy };
   }

@@ -12,6 +12,7 @@ import { isConnectionError, queueError } from './redis-errors.ts';
 import { clientOptions, parseRedisUrl, type RedisTarget } from './redis-options.ts';
 import { deadKey, redisScripts } from './redis-scripts.ts';
 import { judgeRedis, parseInfo, type RedisInfo, roomForJobs } from './redis-server.ts';
+import { within } from './within.ts';
 
 export interface BullQueueOptions {
   /** See `parseRedisUrl`: one server, TLS, an ACL user, Sentinel or Cluster. */
@@ -89,6 +90,7 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
   const lanes = new Map<Role, Lane>();
   const held = new Set<() => Promise<void>>();
   const stop = new AbortController();
+  const closed = new AbortController();
   let closing: Promise<void> | null = null;
 
   const target = parseRedisUrl(options.url);
@@ -149,11 +151,12 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
    */
   async function patiently<T>(work: () => Promise<T>): Promise<T> {
     const late = () => {
-      throw new NightshiftError('queue-unreachable', `${target.label} has not answered for ${patienceMs / 1000} s`);
+      const since = closed.signal.aborted ? 'until this process ended' : `for ${patienceMs / 1000} s`;
+      throw new NightshiftError('queue-unreachable', `${target.label} has not answered ${since}`);
     };
     const left = awaySince === null ? patienceMs : awaySince + patienceMs - performance.now();
     try {
-      return left > 0 ? await within(left, work(), late) : late();
+      return left > 0 ? await within(left, work(), late, closed.signal) : late();
     } catch (error) {
       throw queueError(error, target.label);
     }
@@ -208,11 +211,12 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
       }
     };
     const deadline = performance.now() + ms(options.fullSeconds, 0);
-    for (let pause = 200; !stop.signal.aborted; pause = Math.min(5_000, pause * 2)) {
+    for (let pause = 200; ; pause = Math.min(5_000, pause * 2)) {
       try {
         return await patiently(send);
       } catch (error) {
-        if (!isNightshiftError(error, 'queue-full') || performance.now() + pause > deadline) throw error;
+        const waits = !stop.signal.aborted && performance.now() + pause <= deadline;
+        if (!isNightshiftError(error, 'queue-full') || !waits) throw error;
         trouble(error);
         await sleep(pause, undefined, { signal: stop.signal }).catch(() => {});
       }
@@ -285,12 +289,16 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
     stop.abort();
     const quit = [...lanes.values()].flatMap(({ worker, pump }) => [pump.close(), worker.close(true)]);
     await within(SETTLE_MS, Promise.allSettled(quit), () => {});
-    for (const end = performance.now() + ms(options.closeSeconds, 10); held.size > 0 && performance.now() < end; )
-      await sleep(20);
-    await Promise.allSettled([...held].map((handBack) => handBack()));
+    // A Redis that is away cannot be told of a job's end: there the leases run out.
+    const end = performance.now() + ms(options.closeSeconds, 10);
+    while (held.size > 0 && awaySince === null && performance.now() < end) await sleep(20);
+    const handedBack = Promise.allSettled([...held].map((handBack) => handBack())).then(() =>
+      Promise.allSettled([...queues.values()].map((queue) => queue.close())),
+    );
+    await within(awaySince === null ? SETTLE_MS : 0, handedBack, () => {});
     keeper.close();
-    await Promise.allSettled([...queues.values()].map((queue) => queue.close()));
     client.disconnect();
+    closed.abort();
   }
 
   return {
@@ -333,18 +341,6 @@ async function connect(target: RedisTarget, ms: number): Promise<Redis | Cluster
     throw queueError(error, target.label);
   }
   return client;
-}
-
-/** Until then nobody waits any longer for the work, which goes on by itself. */
-async function within<T, L>(ms: number, work: Promise<T>, late: () => L): Promise<T | L> {
-  if (ms === Number.POSITIVE_INFINITY) return work;
-  const stop = new AbortController();
-  work.catch(() => {});
-  try {
-    return await Promise.race([work, sleep(ms, undefined, { signal: stop.signal }).then(late)]);
-  } finally {
-    stop.abort();
-  }
 }
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
