@@ -11,8 +11,8 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
-import { convertModel, fileBlobs, openRecord, type RunReport, search, verify } from '@nightshift/core';
+import { join, relative } from 'node:path';
+import { convertModel, fileBlobs, openRecord, type RunReport, type SlideRef, search, verify } from '@nightshift/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Bench, bench, run } from '../fixtures/run.ts';
 
@@ -136,6 +136,42 @@ describe('embed', () => {
     });
     for (const { error } of report.failures) expect(error.next).toMatch(/\.$/);
     expect((await check(b.path('broken-out'))).findings.filter(({ severity }) => severity === 'error')).toEqual([]);
+  });
+
+  it('comes to an end of more slides than wait to be planned at once', async () => {
+    const names = Array.from({ length: 1_050 }, (_, i) => `no-slide-${i}.svs`);
+    mkdirSync(b.path('many'));
+    for (const name of names) writeFileSync(b.path('many', name), name);
+    const { report } = await run({ sources: [b.path('many')], model: b.model, out: b.path('many-out'), store: 'none' });
+    expect(report).toMatchObject({ state: 'done', slides: { total: 1_050, done: 0, failed: 1_050 } });
+  });
+
+  it('keeps what a manifest says of a slide in one file of the record, replaced by what it says later', async () => {
+    const [slide, out] = [b.slide('a.svs'), b.path('described')];
+    const secret = ['Doe^Jane', 'CASE-4711', 'ward-9'];
+    const manifest = b.path('described.csv');
+    const options = { sources: [manifest], model: b.model, out, store: 'none' };
+    writeFileSync(manifest, `uri,id,patient,site\n${slide},${secret[1]},${secret[0]},${secret[2]}\n`);
+    const first = await run(options);
+    const file = `runs/${first.report.run}.metadata.jsonl`;
+    const holding = () =>
+      readdirSync(out, { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map((entry) => join(entry.parentPath, entry.name))
+        .filter((path) => secret.some((word) => readFileSync(path, 'latin1').includes(word)))
+        .map((path) => relative(out, path));
+    expect(holding()).toEqual([file]);
+    for (const word of secret) expect(JSON.stringify([first.report, first.events])).not.toContain(word);
+
+    writeFileSync(manifest, `uri,site\n${slide},lung\n`);
+    const second = await run(options);
+    expect(second.report).toMatchObject({ run: first.report.run, slides: { done: 1, skipped: 1 } });
+    expect(holding()).toEqual([]);
+    const record = await openRecord(fileBlobs(out));
+    const [{ key }] = (await Array.fromAsync(record.runSlides(second.report.run))) as [SlideRef];
+    expect(await Array.fromAsync(record.runMetadata(second.report.run))).toEqual([
+      { key, id: null, columns: { site: 'lung' } },
+    ]);
   });
 
   it('loses only the tiles that a torn file lost, and lists each in the ledger', async () => {
@@ -287,7 +323,9 @@ describe('embed', () => {
 
   it('finds a tile’s own twin first, and a picture of it too', async () => {
     const out = b.path('search-out');
-    const { report } = await run({ sources: [b.slide('a.svs'), b.slide('b.svs')], model: b.model, out });
+    const manifest = b.path('twins.csv');
+    writeFileSync(manifest, `uri,id,site\n${b.slide('a.svs')},,\n${b.slide('b.svs')},case-7,lung\n`);
+    const { report } = await run({ sources: [manifest], model: b.model, out });
     const [at] = (await rows(out, report, 'a')).keys();
     const [x, y] = at!.split(',').map(Number) as [number, number];
     const sheet = b.path('sheet.jpg');
@@ -301,8 +339,10 @@ describe('embed', () => {
       modelDirs: [],
       store: null,
       contactSheet: sheet,
+      metadata: true,
     });
     expect(found.hits).toHaveLength(5);
+    expect(found.metadata).toEqual([{ key: found.hits[0]!.slide, id: 'case-7', columns: { site: 'lung' } }]);
     expect(found.hits[0]).toMatchObject({ slide: expect.stringMatching(/^b-/), x, y });
     expect(found.hits[0]!.score).toBeGreaterThan(0.999);
     expect(readFileSync(sheet).subarray(0, 2)).toEqual(Buffer.from([0xff, 0xd8]));
@@ -317,6 +357,7 @@ describe('embed', () => {
       store: null,
       contactSheet: null,
     });
+    expect(only).not.toHaveProperty('metadata');
     expect(only.hits.every(({ slide }) => slide.startsWith('a-'))).toBe(true);
     await expect(
       search({

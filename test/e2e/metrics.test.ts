@@ -30,7 +30,7 @@ describe('a run that Prometheus watches', () => {
   async function runWith(metrics: Metrics, queue: Queue): Promise<number> {
     const options = embedOptions({ sources: [at.path('slides')], model: at.model, out: at.path('out') });
     const { signal } = new AbortController();
-    const { run, record, slides, model } = await sealRun(options, { signal, onNotice: () => {} });
+    const { run, record, model } = await sealRun(options, { signal, onNotice: () => {} });
     const only = asRun(options.out, record, run, model.info);
     let planned = 0;
     let committed = 0;
@@ -52,10 +52,7 @@ describe('a run that Prometheus watches', () => {
     onTestFinished(async () => {
       await Promise.all([pool.close(), cache.close()]);
     });
-    await queue.add(
-      'plan',
-      slides.map((slide) => planJob(only, slide)),
-    );
+    await queue.add('plan', await Array.fromAsync(record.runSlides(run.id), (slide) => planJob(only, slide)));
     const roles: ReadonlySet<Role> = new Set(['plan', 'embed', 'index']);
     const openEncoder = async () => {
       const encoder = await composeEncoder({ dir: model.dir, device: 'cpu', threads: 1, batch: 4 });

@@ -48,7 +48,7 @@ export type { TileRows } from './record/arrow.ts';
 export type { Blobs, Body } from './record/blobs.ts';
 export { type FileBlobsOptions, fileBlobs } from './record/files.ts';
 export { openRecord, type Record, type SlideFailures } from './record/record.ts';
-export { datasetDigest, type RunFile, runId } from './record/run.ts';
+export { datasetDigest, datasetHash, type RunFile, runId, type SlideMetadata } from './record/run.ts';
 export type { TileFailure, TileFile, TileFileInfo } from './record/tile-file.ts';
 export { type Finding, type FindingCode, type VerifyReport, verifyRecord } from './record/verify.ts';
 export { type ListOptions, listSources, SLIDE_EXTENSIONS } from './source/list.ts';

@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import { command, counted, integer, list, modelDirs, quoted, SHARED, table, text } from '@nightshift/cli';
+import { command, counted, integer, list, modelDirs, quoted, SHARED, table, text, toggle } from '@nightshift/cli';
 import { NightshiftError, type SearchOptions, search } from '@nightshift/core';
 
 export const searchCommand = command({
@@ -18,6 +18,7 @@ export const searchCommand = command({
     tile: text({ about: 'tile to search by', placeholder: 'SLIDE:X,Y' }),
     k: integer({ short: 'k', about: 'number of hits', unit: 'tiles', min: 1, max: 10_000, fallback: 10 }),
     slide: list({ about: 'search in this slide only: key, file name or stem', placeholder: 'SLIDE' }),
+    metadata: toggle({ about: 'with --json: also what the manifest says of the slides of the hits' }),
     contactSheet: text({ about: 'write the query and its hits as one picture', placeholder: 'FILE.jpg' }),
     model: text({ ...SHARED.model, defaultText: "the run's" }),
     models: SHARED.models,
@@ -36,6 +37,7 @@ export const searchCommand = command({
       modelDirs: modelDirs(flags.models),
       store: flags.store,
       contactSheet: flags.contactSheet,
+      metadata: flags.metadata,
     });
     const { hits, contactSheet } = report;
     const best = hits[0];

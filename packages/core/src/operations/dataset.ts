@@ -1,40 +1,103 @@
+import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { composeListing, composeSeries, composeSource } from '../compose.ts';
-import { isNightshiftError } from '../errors.ts';
+import { isNightshiftError, NightshiftError } from '../errors.ts';
 import type { SlideRef } from '../plan/plan.ts';
 import { slideKey } from '../plan/recipe.ts';
+import { datasetHash, type SlideMetadata } from '../record/run.ts';
 import { listSources } from '../source/list.ts';
+import { linesOf, type SourceEntry } from '../source/manifest.ts';
 import { mpp } from '../units.ts';
 
 /** Slides opened at once while their identities are read. */
 const WIDTH = 16;
+/** Of lines, written at once. */
+const WRITE_CHARS = 1 << 18;
+
+/** The slides that sources name, in a file without a name: their number is bounded by the disk, not by memory. */
+export interface Dataset {
+  readonly slides: number;
+  /** See `datasetHash`. */
+  readonly digest: string;
+  /** Slides of which a manifest says more than their mpp. */
+  readonly described: number;
+  refs(): AsyncGenerator<SlideRef>;
+  metadata(): AsyncGenerator<SlideMetadata>;
+  close(): Promise<void>;
+}
+
+interface Line {
+  readonly ref: SlideRef;
+  readonly metadata: SlideMetadata | null;
+}
 
 /**
- * The slides that the sources name, with their identity. A slide that cannot be opened is listed with an empty content id: it
- * fails by name later, and the others go on.
+ * The slides that the sources name, with their identity, in the order of the sources. A slide that cannot be opened is listed with an
+ * empty content id: it fails by name later, and the others go on. Close it after use.
+ * @throws what `listSources` throws, `disk-full`
  */
 export async function listDataset(
   sources: readonly string[],
-  options: { readonly signal: AbortSignal; readonly onWarning: (message: string) => void },
-): Promise<SlideRef[]> {
-  const entries = await Array.fromAsync(
-    listSources(sources, { ...options, objects: composeListing, series: await composeSeries() }),
-  );
-  const refs = new Array<SlideRef>(entries.length);
-  let next = 0;
-  async function identify(): Promise<void> {
-    for (let i = next++; i < entries.length; i = next++) {
-      options.signal.throwIfAborted();
-      const { uri, mpp: own, contentId = await contentIdOf(uri) } = entries[i];
-      refs[i] = {
-        key: slideKey(uri, contentId, own ?? null),
-        uri,
-        contentId,
-        mpp: own === undefined ? null : mpp(own),
-      };
+  options: {
+    readonly signal: AbortSignal;
+    readonly onWarning: (message: string) => void;
+    /** For tests: what the sources name, in place of listing them. */
+    readonly entries?: AsyncIterable<SourceEntry>;
+  },
+): Promise<Dataset> {
+  const file = await spool();
+  try {
+    const hash = datasetHash();
+    let described = 0;
+    const listed =
+      options.entries ?? listSources(sources, { ...options, objects: composeListing, series: await composeSeries() });
+    for await (const line of identified(listed, options.signal)) {
+      hash.add(line.ref);
+      if (line.metadata) described++;
+      await file.add(line);
     }
+    await file.end();
+    return {
+      slides: hash.count,
+      digest: hash.digest(),
+      described,
+      async *refs() {
+        for await (const { ref } of file.lines()) yield ref;
+      },
+      async *metadata() {
+        for await (const { metadata } of file.lines()) if (metadata) yield metadata;
+      },
+      close: file.close,
+    };
+  } catch (error) {
+    await file.close();
+    throw error;
   }
-  await Promise.all(Array.from({ length: WIDTH }, identify));
-  return refs;
+}
+
+/** In the order of the entries; the identities of the next ones are read meanwhile. */
+async function* identified(entries: AsyncIterable<SourceEntry>, signal: AbortSignal): AsyncGenerator<Line> {
+  const ahead: Promise<Line>[] = [];
+  for await (const entry of entries) {
+    signal.throwIfAborted();
+    const line = identify(entry);
+    // Awaited in its turn; a failure until then is no bug.
+    line.catch(() => {});
+    ahead.push(line);
+    if (ahead.length >= WIDTH) yield await ahead.shift()!;
+  }
+  for (const line of ahead) yield await line;
+}
+
+async function identify({ uri, mpp: own, id, metadata, ...entry }: SourceEntry): Promise<Line> {
+  const contentId = entry.contentId ?? (await contentIdOf(uri));
+  const key = slideKey(uri, contentId, own ?? null);
+  const described = id !== undefined || metadata !== undefined;
+  return {
+    ref: { key, uri, contentId, mpp: own === undefined ? null : mpp(own) },
+    metadata: described ? { key, id: id ?? null, columns: metadata ?? {} } : null,
+  };
 }
 
 async function contentIdOf(uri: string): Promise<string> {
@@ -46,4 +109,49 @@ async function contentIdOf(uri: string): Promise<string> {
     if (isNightshiftError(error) && error.scope === 'slide') return '';
     throw error;
   }
+}
+
+/** Lines in a temporary file whose name is gone at once, so that a killed process leaves nothing of a manifest behind. */
+async function spool() {
+  const dir = await mkdtemp(join(tmpdir(), 'nightshift-dataset-'));
+  const remove = () => rm(dir, { recursive: true, force: true });
+  let file: FileHandle;
+  try {
+    file = await open(join(dir, 'slides.jsonl'), 'wx+', 0o600);
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+  // Windows keeps the name of an open file.
+  await remove().catch(() => {});
+  let pending = '';
+
+  async function flush(): Promise<void> {
+    try {
+      await file.appendFile(pending);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== 'ENOSPC') throw cause;
+      throw new NightshiftError('disk-full', `no room for the list of slides in ${tmpdir()}`, {
+        cause,
+        next: 'Free some space there, or set TMPDIR to another folder; then run the same command.',
+      });
+    }
+    pending = '';
+  }
+
+  return {
+    async add(line: Line): Promise<void> {
+      pending += `${JSON.stringify(line)}\n`;
+      if (pending.length >= WRITE_CHARS) await flush();
+    },
+    end: flush,
+    async *lines(): AsyncGenerator<Line> {
+      const content = file.createReadStream({ start: 0, autoClose: false });
+      for await (const line of linesOf('the list of slides', content)) yield JSON.parse(line) as Line;
+    },
+    async close(): Promise<void> {
+      await file.close();
+      await remove();
+    },
+  };
 }

@@ -48,10 +48,11 @@ export async function dryRun(
   const { signal } = hooks;
   const model = await findModel(options.model, options.modelDirs);
   const recipe = recipeOf(options, model.info);
-  const slides = await listDataset(options.sources, { signal, onWarning: hooks.onNotice });
+  const dataset = await listDataset(options.sources, { signal, onWarning: hooks.onNotice });
   const pool = createDecodePool({ threads: Math.max(1, availableParallelism() - 1) });
   const cache = slideCache(composeSource);
-  const every = Math.max(1, slides.length / MOST_SAMPLED);
+  const total = dataset.slides;
+  const every = Math.max(1, total / MOST_SAMPLED);
   const refused: { uri: string; error: ErrorRecord }[] = [];
   const sample = { slides: 0, tiles: 0, shards: 0, bytes: 0 };
   let bytesTotal = 0;
@@ -83,7 +84,8 @@ export async function dryRun(
   }
 
   try {
-    for (const [i, ref] of slides.entries()) {
+    let i = 0;
+    for await (const ref of dataset.refs()) {
       signal.throwIfAborted();
       const sampled = Math.floor(i / every) !== Math.floor((i - 1) / every);
       try {
@@ -92,18 +94,19 @@ export async function dryRun(
         if (!isNightshiftError(error) || error.scope !== 'slide') throw error;
         refused.push({ uri: ref.uri, error: toErrorRecord(error) });
       }
-      hooks.onSlide?.(i + 1, slides.length);
+      i += 1;
+      hooks.onSlide?.(i, total);
     }
   } finally {
-    await Promise.all([pool.close(), cache.close()]);
+    await Promise.all([pool.close(), cache.close(), dataset.close()]);
   }
-  const accepted = slides.length - refused.length;
+  const accepted = total - refused.length;
   const scale = sample.slides > 0 ? accepted / sample.slides : 0;
   return {
     version: 1,
     recipe: recipeId(recipe),
     model: recipe.model.name,
-    slides: { total: slides.length, accepted, refused: refused.length },
+    slides: { total, accepted, refused: refused.length },
     sampled: sample.slides,
     tiles: Math.round(sample.tiles * scale),
     shards: Math.round(sample.shards * scale),

@@ -1,11 +1,14 @@
 import { availableParallelism } from 'node:os';
+import { setTimeout } from 'node:timers/promises';
 import { composeEncoder, composeSource, composeStore } from '../compose.ts';
 import { planJob, type Run, type Workplace } from '../pipeline/context.ts';
 import { createMeter } from '../pipeline/meter.ts';
 import type { RunEvent, RunProgress, RunReport, Stage } from '../pipeline/progress.ts';
 import { runRoles } from '../pipeline/run-roles.ts';
 import { slideCache } from '../pipeline/slide-cache.ts';
+import type { SlideRef } from '../plan/plan.ts';
 import { memoryQueue } from '../queue/memory.ts';
+import type { Job, Queue } from '../queue/queue.ts';
 import { createDecodePool } from '../slide/decode-pool.ts';
 import { fitOf } from './recipe-options.ts';
 import { reportOf } from './report.ts';
@@ -36,7 +39,7 @@ export interface RunHooks {
 export async function embed(options: EmbedOptions, hooks: RunHooks): Promise<RunReport> {
   const { signal, onEvent, onProgress } = hooks;
   const started = performance.now();
-  const { run, record, slides, model } = await sealRun(options, {
+  const { run, record, model } = await sealRun(options, {
     signal,
     onNotice: (message) => onEvent?.({ type: 'notice', message }),
   });
@@ -49,7 +52,7 @@ export async function embed(options: EmbedOptions, hooks: RunHooks): Promise<Run
   const store = await composeStore(options.store, { out: options.out, recipeId, dims: recipe.model.dims });
   let stage: () => Stage | null = () => null;
   const meter = createMeter({
-    slides: slides.length,
+    slides: run.dataset.slides,
     probe: () => stage(),
     ...(onEvent && { onEvent }),
     ...(onProgress && { onProgress }),
@@ -64,13 +67,12 @@ export async function embed(options: EmbedOptions, hooks: RunHooks): Promise<Run
     fit: fitOf(recipe, model.info),
     shardTiles: options.shardTiles,
   };
+  const over = new AbortController();
   const work: Workplace = { queue, pool, slides: cache, meter, runOf: async () => only };
 
   try {
-    await queue.add(
-      'plan',
-      slides.map((slide) => planJob(only, slide)),
-    );
+    const slides = record.runSlides(run.id);
+    await addSome(queue, only, slides);
     const roles = runRoles(
       work,
       {
@@ -79,6 +81,7 @@ export async function embed(options: EmbedOptions, hooks: RunHooks): Promise<Run
           composeEncoder({ dir: model.dir, device: options.device, threads: options.threads, batch: options.batch }),
         readers: decodeThreads + 1,
         untilIdle: true,
+        fed: addRest(queue, only, slides, over.signal),
       },
       signal,
     );
@@ -91,14 +94,39 @@ export async function embed(options: EmbedOptions, hooks: RunHooks): Promise<Run
       recipeId,
       model: recipe.model.name,
       out: options.out,
-      slides,
+      dataset: run.dataset.slides,
       unfinished: signal.aborted ? 'interrupted' : null,
       totals: meter.totals,
       seconds: (performance.now() - started) / 1000,
       deviceBusy,
     });
   } finally {
+    over.abort();
     meter.close();
     await Promise.all([pool.close(), cache.close(), store?.close()]);
   }
+}
+
+/** Slides that wait to be planned, at most, and how often more are added, ms: the queue stays small whatever the size of the dataset. */
+const MOST_WAITING_SLIDES = 1_000;
+const FEED_MS = 100;
+
+/** Adds slides until as many wait as may. @returns whether some may be left */
+async function addSome(queue: Queue, run: Run, slides: AsyncIterator<SlideRef>): Promise<boolean> {
+  const jobs: Job[] = [];
+  const room = MOST_WAITING_SLIDES - (await queue.counts('plan')).waiting;
+  while (jobs.length < room) {
+    const { done, value } = await slides.next();
+    if (done) break;
+    jobs.push(planJob(run, value));
+  }
+  await queue.add('plan', jobs);
+  return jobs.length === Math.max(0, room);
+}
+
+async function addRest(queue: Queue, run: Run, slides: AsyncIterator<SlideRef>, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted && (await addSome(queue, run, slides))) {
+    await setTimeout(FEED_MS, undefined, { signal }).catch(() => {});
+  }
+  await slides.return?.();
 }

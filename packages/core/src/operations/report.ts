@@ -12,7 +12,7 @@ export async function reportOf(run: {
   readonly recipeId: string;
   readonly model: string;
   readonly out: string;
-  readonly slides: readonly SlideRef[];
+  readonly dataset: number;
   /** What it is called while slides are unfinished. */
   readonly unfinished: 'interrupted' | 'submitted' | null;
   readonly totals: ProgressMeter['totals'];
@@ -22,11 +22,11 @@ export async function reportOf(run: {
   const { record, recipeId } = run;
   const failures: SlideFailure[] = [];
   const warnings: { slide: string; message: string }[] = [];
-  const slides = { total: run.slides.length, done: 0, failed: 0, empty: 0, skipped: run.totals.found };
+  const slides = { total: run.dataset, done: 0, failed: 0, empty: 0, skipped: run.totals.found };
   const tiles = { planned: 0, embedded: 0, failed: 0, rejectedByTissue: 0, rejectedByFilter: 0 };
   const reads = { bytes: 0, requests: 0, objectBytes: 0 };
 
-  for (const slide of run.slides) {
+  for await (const slide of record.runSlides(run.run)) {
     const plan = await record.getPlan(recipeId, slide.key);
     const done = await record.hasSlide(recipeId, slide.key);
     const ledger = await record.getFailures(recipeId, slide.key);

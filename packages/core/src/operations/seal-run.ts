@@ -1,10 +1,10 @@
 import { composeBlobs } from '../compose.ts';
 import { type FoundModel, findModel } from '../model/find.ts';
-import type { SlideRef } from '../plan/plan.ts';
+import type { Recipe } from '../plan/plan.ts';
 import { recipeId } from '../plan/recipe.ts';
 import { openRecord, type Record } from '../record/record.ts';
-import { datasetDigest, type RunFile, runId } from '../record/run.ts';
-import { listDataset } from './dataset.ts';
+import { type RunFile, runId } from '../record/run.ts';
+import { type Dataset, listDataset } from './dataset.ts';
 import { type RecipeOptions, recipeOf } from './recipe-options.ts';
 import { versions } from './versions.ts';
 
@@ -22,11 +22,10 @@ export interface SealOptions extends RecipeOptions {
   readonly store: string | null;
 }
 
-/** A run whose dataset is written down. */
+/** A run whose dataset is written down: `record.runSlides` gives it. */
 export interface SealedRun {
   readonly run: RunFile;
   readonly record: Record;
-  readonly slides: readonly SlideRef[];
   readonly model: FoundModel;
 }
 
@@ -40,27 +39,44 @@ export async function sealRun(
 ): Promise<SealedRun> {
   const model = await findModel(options.model, options.modelDirs);
   const recipe = recipeOf(options, model.info);
-  const slides = await listDataset(options.sources, { signal: hooks.signal, onWarning: hooks.onNotice });
-  const record = await openRecord(await composeBlobs(options.out), { create: true });
+  const dataset = await listDataset(options.sources, { signal: hooks.signal, onWarning: hooks.onNotice });
+  try {
+    const record = await openRecord(await composeBlobs(options.out), { create: true });
+    const run = await seal(record, recipe, dataset, options, model, hooks.onNotice);
+    return { run, record, model };
+  } finally {
+    await dataset.close();
+  }
+}
+
+async function seal(
+  record: Record,
+  recipe: Recipe,
+  dataset: Dataset,
+  options: SealOptions,
+  model: FoundModel,
+  onNotice: (message: string) => void,
+): Promise<RunFile> {
   const id = recipeId(recipe);
-  const digest = datasetDigest(slides);
+  const { digest, slides } = dataset;
   const run: RunFile = {
     version: 1,
     id: runId(digest, id),
     recipeId: id,
     recipe,
-    dataset: { digest, slides: slides.length },
+    dataset: { digest, slides },
     sealed: true,
     options: { shardTiles: options.shardTiles, store: options.store },
     versions: versions(),
   };
   for (const other of await record.listRuns()) {
     if (other.recipeId === id) continue;
-    hooks.onNotice(
+    onNotice(
       `This record also holds run ${other.id} of another recipe (${other.recipe.model.name}); the two are kept apart.`,
     );
   }
   await record.putModel(id, model.info);
-  await record.putRun(run, slides);
-  return { run, record, slides, model };
+  await record.putRun(run, dataset.refs());
+  if (dataset.described > 0) await record.putMetadata(run.id, dataset.metadata());
+  return run;
 }

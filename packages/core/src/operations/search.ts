@@ -9,6 +9,7 @@ import type { SlideCache } from '../pipeline/context.ts';
 import { slideCache } from '../pipeline/slide-cache.ts';
 import type { Plan, Recipe, SlideRef } from '../plan/plan.ts';
 import { openRecord, type Record } from '../record/record.ts';
+import type { SlideMetadata } from '../record/run.ts';
 import { createDecodePool, type DecodePool } from '../slide/decode-pool.ts';
 import { fitTile } from '../slide/resample.ts';
 import { readTiles } from '../slide/tiles.ts';
@@ -31,6 +32,8 @@ export interface SearchOptions {
   readonly store: string | null;
   /** Where to write the contact sheet (JPEG), or null. */
   readonly contactSheet: string | null;
+  /** Whether the report says what a manifest says of the hits' slides, patients' names included if it holds some. */
+  readonly metadata?: boolean;
 }
 
 export interface SearchReport {
@@ -40,6 +43,8 @@ export interface SearchReport {
   readonly query: { readonly image: string } | { readonly slide: string; readonly x: number; readonly y: number };
   readonly hits: readonly Hit[];
   readonly contactSheet: string | null;
+  /** Of the hits' slides that a manifest described; only where it was asked for. */
+  readonly metadata?: readonly SlideMetadata[];
 }
 
 /** What a query looks like and its vector. */
@@ -95,10 +100,19 @@ export async function search(options: SearchOptions): Promise<SearchReport> {
       });
       await writeFile(options.contactSheet, sheet);
     }
-    return { version: 1, run: run.id, recipe: recipeId, query: stated, hits, contactSheet: options.contactSheet };
+    const report = { version: 1, run: run.id, recipe: recipeId, query: stated, hits } as const;
+    const metadata = options.metadata ? { metadata: await describedSlides(record, run.id, hits) } : {};
+    return { ...report, contactSheet: options.contactSheet, ...metadata };
   } finally {
     await Promise.all([store.close(), pool.close(), cache.close()]);
   }
+}
+
+async function describedSlides(record: Record, run: string, hits: readonly Hit[]): Promise<SlideMetadata[]> {
+  const wanted = new Set(hits.map(({ slide }) => slide));
+  const found: SlideMetadata[] = [];
+  for await (const one of record.runMetadata(run)) if (wanted.has(one.key)) found.push(one);
+  return found;
 }
 
 const blank = (px: number) => ({ rgb: new Uint8Array(px * px * 3).fill(0xe8), px });

@@ -1,5 +1,5 @@
 import { composeBlobs } from '../compose.ts';
-import { shardsOf } from '../plan/grid.ts';
+import { shardCount, tilesOfShard } from '../plan/grid.ts';
 import type { SlideRef } from '../plan/plan.ts';
 import { openRecord, type Record } from '../record/record.ts';
 import type { RunFile } from '../record/run.ts';
@@ -37,7 +37,7 @@ export interface StatusReader {
 
 interface PlanFacts {
   readonly tiles: number;
-  readonly shards: readonly { readonly tiles: number }[];
+  readonly shards: number;
 }
 
 interface Found {
@@ -58,7 +58,7 @@ export function statusReader(record: Record, run: RunFile, slides: readonly Slid
     if (known) return known;
     const plan = await record.getPlan(recipeId, slide);
     if (!plan) return null;
-    const facts = { tiles: plan.counts.planned, shards: shardsOf(plan).map(({ from, to }) => ({ tiles: to - from })) };
+    const facts = { tiles: plan.counts.planned, shards: shardCount(plan.counts.planned, plan.shardTiles) };
     plans.set(slide, facts);
     return facts;
   }
@@ -83,11 +83,11 @@ export function statusReader(record: Record, run: RunFile, slides: readonly Slid
       if (plan) {
         counts.planned += 1;
         tiles.planned += plan.tiles;
-        shardCounts.total += plan.shards.length;
+        shardCounts.total += plan.shards;
       }
       if (done.has(key) && plan) {
         counts.done += 1;
-        shardCounts.done += plan.shards.length;
+        shardCounts.done += plan.shards;
         const gaps = ledgers.has(key) ? await tilesFailed(key) : 0;
         tiles.failed += gaps;
         tiles.embedded += plan.tiles - gaps;
@@ -96,7 +96,7 @@ export function statusReader(record: Record, run: RunFile, slides: readonly Slid
       }
       const present = shards.get(key) ?? [];
       shardCounts.done += present.length;
-      if (plan) for (const index of present) tiles.embedded += plan.shards[index]?.tiles ?? 0;
+      if (plan) for (const index of present) tiles.embedded += tilesOfShard(plan, index);
       if (ledgers.has(key) && (await record.getFailures(recipeId, key))?.slide) failed.push(slide);
       else unfinished.push(slide);
     }

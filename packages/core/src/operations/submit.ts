@@ -59,14 +59,14 @@ export async function submit(given: SubmitOptions, hooks: SubmitHooks): Promise<
     onTrouble: seldom((message) => onEvent?.({ type: 'notice', message })),
   });
   try {
-    const { run, record, slides, model } = await sealRun(options, {
+    const { run, record, model } = await sealRun(options, {
       signal,
       onNotice: (message) => onEvent?.({ type: 'notice', message }),
     });
     const { recipe, recipeId } = run;
     const only = asRun(options.out, record, run, model.info);
-    const meter = createMeter({ slides: slides.length, probe: () => null, ...(onEvent && { onEvent }) });
-    const status = statusReader(record, run, slides);
+    const meter = createMeter({ slides: run.dataset.slides, probe: () => null, ...(onEvent && { onEvent }) });
+    const status = statusReader(record, run, await Array.fromAsync(record.runSlides(run.id)));
     await status.read();
     // A slide that failed before is tried again: that is what the same command is given for.
     for (const slide of status.failed()) await record.putFailures(recipeId, slide, { slide: null, tiles: [] });
@@ -82,7 +82,7 @@ export async function submit(given: SubmitOptions, hooks: SubmitHooks): Promise<
         recipeId,
         model: recipe.model.name,
         out: options.out,
-        slides,
+        dataset: run.dataset.slides,
         unfinished: options.detach ? 'submitted' : signal.aborted ? 'interrupted' : null,
         totals: meter.totals,
         seconds: (performance.now() - started) / 1000,

@@ -14,6 +14,8 @@ export interface RolesOptions {
   readonly readers: number;
   /** Stop once no job of any role waits or is active. Else only the signal stops the roles. */
   readonly untilIdle: boolean;
+  /** Resolves when every job that nobody but the caller knows of was added: before that no queue is idle for good. */
+  readonly fed?: Promise<void>;
 }
 
 export interface RolesRunning {
@@ -70,7 +72,14 @@ export function runRoles(work: Workplace, options: RolesOptions, outer: AbortSig
       if (signal.aborted) resolve();
       else signal.addEventListener('abort', () => resolve(), { once: true });
     });
-    await (options.untilIdle ? Promise.race([queue.idle(), aborted]) : aborted);
+    const idle = (options.fed ?? Promise.resolve()).then(() => queue.idle());
+    // Waited for below, or by nobody.
+    idle.catch(() => {});
+    try {
+      await (options.untilIdle ? Promise.race([idle, aborted]) : aborted);
+    } catch (error) {
+      failure ??= { error };
+    }
     stop.abort();
     // Closing waits for what is in work, within bounds: nothing that a role waits for of the queue holds up the end.
     await Promise.all([working, queue.close()]);

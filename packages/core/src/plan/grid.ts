@@ -97,7 +97,15 @@ export function applyFilter(plan: Plan, keep: Uint8Array): Plan {
 
 /** The plan's tiles cut into the fewest shards of at most `plan.shardTiles`, of even size; none for no tiles. */
 export function shardsOf({ x, shardTiles }: Pick<Plan, 'x' | 'shardTiles'>): Shard[] {
-  const count = Math.ceil(x.length / shardTiles);
-  const cut = (i: number) => Math.floor((i * x.length) / count);
-  return Array.from({ length: count }, (_, index) => ({ index, from: cut(index), to: cut(index + 1) }));
+  const shards = shardCount(x.length, shardTiles);
+  const cut = (i: number) => cutAt(x.length, shards, i);
+  return Array.from({ length: shards }, (_, index) => ({ index, from: cut(index), to: cut(index + 1) }));
 }
+
+const cutAt = (tiles: number, shards: number, i: number): number => Math.floor((i * tiles) / shards);
+
+export const shardCount = (tiles: number, shardTiles: number): number => Math.ceil(tiles / shardTiles);
+
+/** As `shardsOf` cuts; 0 of a shard that the plan does not have. */
+export const tilesOfShard = (plan: { readonly tiles: number; readonly shards: number }, index: number): number =>
+  index < plan.shards ? cutAt(plan.tiles, plan.shards, index + 1) - cutAt(plan.tiles, plan.shards, index) : 0;

@@ -8,6 +8,8 @@ export const keys = {
   layout: 'nightshift.json',
   run: (id: string) => `runs/${id}.json`,
   runSlides: (id: string) => `runs/${id}.slides.jsonl`,
+  /** What a manifest says of the slides beside their mpp. */
+  runMetadata: (id: string) => `runs/${id}.metadata.jsonl`,
   /** The model.json of the model that made the vectors. */
   model: (recipe: string) => `${recipe}/model.json`,
   plans: (recipe: string) => `${recipe}/plans/`,

@@ -8,7 +8,7 @@ import type { Blobs } from './blobs.ts';
 import { decodeText, encodeJson, keys, LAYOUT } from './layout.ts';
 import { type EmbeddedTiles, joinedFile, tileFile } from './publish.ts';
 import { shardsToKeep } from './reopen.ts';
-import { parse, parseRun, parseSlideRef, type RunFile } from './run.ts';
+import { parse, parseMetadata, parseRun, parseSlideRef, type RunFile, type SlideMetadata } from './run.ts';
 import { openTileFile, type TileFailure, type TileFile } from './tile-file.ts';
 
 /** What went wrong with a slide: the slide as a whole, or single tiles of it. */
@@ -26,13 +26,17 @@ export interface Record {
   readonly uri: string;
 
   /** Writes down a dataset, once, and then the run file that names it. */
-  putRun(run: RunFile, slides: Iterable<SlideRef>): Promise<void>;
+  putRun(run: RunFile, slides: Iterable<SlideRef> | AsyncIterable<SlideRef>): Promise<void>;
   getRun(id: string): Promise<RunFile | null>;
   listRuns(): Promise<RunFile[]>;
   /** The named run, or the only one. @throws `run-not-found`, `run-ambiguous` */
   pickRun(id?: string | null): Promise<RunFile>;
   /** The run's dataset, line by line. */
   runSlides(id: string): AsyncGenerator<SlideRef>;
+  /** Writes down what the person says of the slides, instead of what an earlier command said. */
+  putMetadata(id: string, slides: AsyncIterable<SlideMetadata>): Promise<void>;
+  /** Of the slides that a manifest described; nothing where none did. */
+  runMetadata(id: string): AsyncGenerator<SlideMetadata>;
 
   /** Keeps what the recipe's model says of itself, its model.json, unless it is there. */
   putModel(recipe: string, model: object): Promise<void>;
@@ -235,6 +239,15 @@ function recordOver(blobs: Blobs): Record {
       for await (const row of linesOf(blobs, key)) yield parseSlideRef(row, `${key}, line ${++line}`);
     },
 
+    putMetadata: (id, slides) => blobs.put(keys.runMetadata(id), linesIn(slides)),
+
+    async *runMetadata(id) {
+      const key = keys.runMetadata(id);
+      if (!(await has(key))) return;
+      let line = 0;
+      for await (const row of linesOf(blobs, key)) yield parseMetadata(row, `${key}, line ${++line}`);
+    },
+
     async putModel(recipe, model) {
       const json = new TextEncoder().encode(`${JSON.stringify(model, null, 2)}\n`);
       await blobs.putIfAbsent(keys.model(recipe), json);
@@ -343,9 +356,9 @@ function recordOver(blobs: Blobs): Record {
 }
 
 /** A JSON line each, in pieces worth a write. */
-async function* linesIn(values: Iterable<unknown>): AsyncGenerator<Uint8Array> {
+async function* linesIn(values: Iterable<unknown> | AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
   let lines: Uint8Array[] = [];
-  for (const value of values) {
+  for await (const value of values) {
     lines.push(encodeJson(value));
     if (lines.length === 1000) {
       yield Buffer.concat(lines);

@@ -27,10 +27,48 @@ export interface RunFile {
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
-/** sha256 (hex) over the slides' identities, whatever order they were listed in. */
+/** What a person's manifest says of a slide and no vector depends on. It may name a patient: it stays in one file of the record. */
+export interface SlideMetadata {
+  /** Of the slide. */
+  readonly key: string;
+  /** The person's own name for it. */
+  readonly id: string | null;
+  /** Every other column, as it was written. */
+  readonly columns: Readonly<{ [column: string]: string | number | boolean }>;
+}
+
+/** The digest of a dataset while its slides go by. */
+export interface DatasetHash {
+  readonly count: number;
+  add(slide: SlideRef): void;
+  digest(): string;
+}
+
+const MODULUS = 1n << 256n;
+
+/**
+ * A digest (sha256, hex) of the slides' identities whatever order they come in, in constant memory: the sum of the slides' own digests
+ * modulo 2^256, hashed with their count. What a manifest says beside the mpp is no part of it.
+ */
+export function datasetHash(): DatasetHash {
+  let sum = 0n;
+  let count = 0;
+  return {
+    get count() {
+      return count;
+    },
+    add({ key, uri, contentId, mpp }) {
+      sum = (sum + BigInt(`0x${sha256(canonicalJson({ key, uri, contentId, mpp }))}`)) % MODULUS;
+      count += 1;
+    },
+    digest: () => sha256(`${count}\n${sum.toString(16)}`),
+  };
+}
+
 export function datasetDigest(slides: Iterable<SlideRef>): string {
-  const lines = Array.from(slides, (slide) => canonicalJson(slide)).sort();
-  return sha256(lines.join('\n'));
+  const hash = datasetHash();
+  for (const slide of slides) hash.add(slide);
+  return hash.digest();
 }
 
 /** 12 hex digits over dataset and recipe: the same command is the same run. */
@@ -58,6 +96,15 @@ const slideSchema = z.object({
 
 /** @throws `record-corrupt` naming the file and the first thing wrong. */
 export const parseRun = (json: string, name: string): RunFile => parse(runSchema, json, name) as RunFile;
+
+const metadataSchema = z.object({
+  key: z.string().min(1),
+  id: z.string().nullable(),
+  columns: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
+});
+
+/** One line of `runs/<run>.metadata.jsonl`. @throws `record-corrupt` */
+export const parseMetadata = (json: string, name: string): SlideMetadata => parse(metadataSchema, json, name);
 
 /** One line of `runs/<run>.slides.jsonl`. @throws `record-corrupt` */
 export const parseSlideRef = (json: string, name: string): SlideRef => parse(slideSchema, json, name) as SlideRef;

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { dirname, isAbsolute, posix, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,6 +19,7 @@ export interface SourceEntry {
 }
 
 const MAX_LINE_CHARS = 1 << 20;
+const MAX_METADATA_CHARS = 1 << 16;
 const OWN_COLUMNS = ['uri', 'mpp', 'id'];
 
 /**
@@ -34,11 +36,12 @@ export async function* readManifest(
 ): AsyncGenerator<SourceEntry> {
   const text = linesOf(path, content);
   const rows = /\.(jsonl|ndjson)$/i.test(path) ? jsonRows(path, text) : csvRows(path, text);
+  // A manifest may have a million rows: of each its uri and some digits are kept.
   const seen = new Map<string, { line: number; facts: string }>();
   const ids = new Map<string, number>();
   for await (const { line, row } of rows) {
     const entry = toEntry(row, path, line);
-    const facts = JSON.stringify([entry.mpp, entry.id, entry.metadata]);
+    const facts = hash('sha256', JSON.stringify([entry.mpp, entry.id, entry.metadata]), 'base64').slice(0, 16);
     const first = seen.get(entry.uri);
     if (first !== undefined) {
       if (first.facts !== facts) {
@@ -67,6 +70,10 @@ function toEntry(row: Row, path: string, line: number): SourceEntry {
     if (OWN_COLUMNS.includes(key) || value === null || value === '') continue;
     if (typeof value === 'object') throw invalid(path, line, `"${key}" must be a text, a number or a boolean`);
     metadata[key] = value as string | number | boolean;
+  }
+  const chars = JSON.stringify(metadata).length;
+  if (chars > MAX_METADATA_CHARS) {
+    throw invalid(path, line, `the other columns hold ${chars} characters, at most ${MAX_METADATA_CHARS} are kept`);
   }
   return {
     uri: resolveUri(uri.trim(), dirname(path)),
