@@ -8,6 +8,7 @@ import { makePlan } from '../plan/make-plan.ts';
 import type { Plan, Recipe, SlideRef } from '../plan/plan.ts';
 import { recipeId } from '../plan/recipe.ts';
 import { createDecodePool } from '../slide/decode-pool.ts';
+import { layoutOf } from '../slide/layout.ts';
 import { resolveMpp } from '../slide/mpp.ts';
 import { readOverview } from '../slide/overview.ts';
 import type { Slide } from '../slide/slide.ts';
@@ -119,17 +120,14 @@ export async function dryRun(
 /** Compressed bytes of the blocks under a plan's tiles, each once. */
 async function bytesUnder(slide: Slide, plan: Plan): Promise<number> {
   const { level, readPx } = plan.geometry;
-  const { blockWidth, blockHeight, columns } = slide.levels[level]!;
+  const { columns } = slide.levels[level]!;
   const { x, y } = levelPositions(plan);
+  const index = await slide.blocks(level);
+  const layout = layoutOf(slide.levels[level]!, index);
   const blocks = new Set<number>();
   for (let i = 0; i < x.length; i++) {
-    for (let row = Math.floor(y[i] / blockHeight); row * blockHeight < y[i] + readPx; row++) {
-      for (let column = Math.floor(x[i] / blockWidth); column * blockWidth < x[i] + readPx; column++) {
-        blocks.add(row * columns + column);
-      }
-    }
+    for (const { block } of layout.under(x[i], y[i], readPx, readPx)) blocks.add(block);
   }
-  const index = await slide.blocks(level);
   let bytes = 0;
   for (const block of blocks) bytes += index.range(block % columns, Math.floor(block / columns))?.length ?? 0;
   return bytes;

@@ -2,6 +2,7 @@ import { type ErrorRecord, NightshiftError, toErrorRecord } from '../errors.ts';
 import { coalesce } from '../source/ranges.ts';
 import type { ByteRange } from '../source/source.ts';
 import type { CompressedBlocks } from './decode-tasks.ts';
+import { type BlockLayout, layoutOf } from './layout.ts';
 import type { BlockIndex, Slide } from './slide.ts';
 import { LIMITS } from './tiff/ifd.ts';
 
@@ -46,6 +47,7 @@ interface Placed {
 export class BlockReader {
   readonly slide: Slide;
   readonly level: number;
+  readonly layout: BlockLayout;
   readonly #index: BlockIndex;
   readonly #signal: AbortSignal;
   #order: Iterator<number> = [].values();
@@ -62,6 +64,7 @@ export class BlockReader {
   private constructor(slide: Slide, level: number, index: BlockIndex, signal: AbortSignal) {
     this.slide = slide;
     this.level = level;
+    this.layout = layoutOf(slide.levels[level]!, index);
     this.#index = index;
     this.#signal = signal;
   }
@@ -220,12 +223,10 @@ export class BlockReader {
 
   /** The part of each block that lies on the slide. */
   #used(blocks: readonly number[]): { usedWidth: Int32Array; usedHeight: Int32Array } {
-    const { width, height, blockWidth, blockHeight, columns } = this.slide.levels[this.level]!;
+    const used = blocks.map((block) => this.layout.used(block));
     return {
-      usedWidth: Int32Array.from(blocks, (block) => Math.min(blockWidth, width - (block % columns) * blockWidth)),
-      usedHeight: Int32Array.from(blocks, (block) =>
-        Math.min(blockHeight, height - Math.floor(block / columns) * blockHeight),
-      ),
+      usedWidth: Int32Array.from(used, ({ width }) => width),
+      usedHeight: Int32Array.from(used, ({ height }) => height),
     };
   }
 

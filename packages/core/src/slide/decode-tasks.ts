@@ -2,6 +2,7 @@ import { type ErrorRecord, isNightshiftError, toErrorRecord } from '../errors.ts
 import type { DctScale } from './codec/block.ts';
 import { loadDecoders } from './codec/decoder.ts';
 import type { JpegChoice } from './codec/jpeg.ts';
+import type { Piece } from './layout.ts';
 import { type Filter, type Fit, fitTile, type Rgb, resize } from './resample.ts';
 import type { BlockCodec } from './slide.ts';
 
@@ -44,10 +45,12 @@ export interface TilesTask {
   /** Resampled to `px` square after the cut; null: as cut. */
   readonly resample: { readonly px: number; readonly filter: Filter } | null;
   readonly fit: Fit | null;
-  readonly x: Int32Array;
-  readonly y: Int32Array;
-  /** The slots under each tile in turn, row by row; -1 for the first one of a tile that cannot be had and stays 0. */
-  readonly slots: Int32Array;
+  /** How many pieces of blocks each tile in turn is made of; -1: it cannot be had and stays 0. */
+  readonly counts: Int32Array;
+  /** The pieces, seven numbers each: the slot, the corner in it, the size, the corner in the tile. Later ones go over earlier ones. */
+  readonly pieces: Int32Array;
+  /** The pieces leave parts of tiles out: white. */
+  readonly gaps: boolean;
   /** Memory for the pixels, handed over and back again: see `ReadMemory`; exactly as long as they are. */
   readonly reuse: ArrayBuffer | null;
 }
@@ -58,8 +61,9 @@ export interface BinsTask {
   readonly compressed: CompressedBlocks;
   readonly width: number;
   readonly height: number;
-  readonly columns: Int32Array;
-  readonly rows: Int32Array;
+  /** The pieces of each block in turn. */
+  readonly pieces: readonly (readonly Piece[])[];
+  /** Above 1 only where each block is one piece, from its corner, that lies at a multiple of it. */
   readonly scale: DctScale;
   readonly bin: number;
 }
@@ -70,9 +74,9 @@ export interface Tasks {
   tiles: { task: TilesTask; result: { readonly pixels: Uint8Array } };
   bins: {
     task: BinsTask;
-    /** Per block the sums of its bins, row by row: r, g, b, pixels; null where it cannot be decoded. */
+    /** Per block and piece the sums of its bins, row by row: r, g, b, pixels; null where the block cannot be decoded. */
     result: {
-      readonly sums: readonly (Uint32Array | null)[];
+      readonly sums: readonly (readonly Uint32Array[] | null)[];
       readonly failures: readonly BlockFailure[];
       readonly seconds: number;
     };
@@ -135,19 +139,16 @@ export async function createTaskRunner(jpeg: JpegChoice): Promise<TaskRunner> {
     async bins(task) {
       const { width, height, scale, bin } = task;
       const pixels = new Uint8Array(3 * Math.ceil(width / scale) * Math.ceil(height / scale));
-      const sums: (Uint32Array | null)[] = Array(task.columns.length).fill(null);
+      const sums: (Uint32Array[] | null)[] = Array(task.pieces.length).fill(null);
       const decoded = await decodeAll(
         task,
         { width, height },
         scale,
         () => pixels,
         (i) => {
-          const used = {
-            width: Math.ceil(task.compressed.usedWidth[i]! / scale),
-            height: Math.ceil(task.compressed.usedHeight[i]! / scale),
-          };
-          const origin = { x: (task.columns[i]! * width) / scale, y: (task.rows[i]! * height) / scale };
-          sums[i] = sumBins(pixels, Math.ceil(width / scale), used, origin, bin);
+          sums[i] = task.pieces[i]!.map((piece) =>
+            sumBins(pixels, Math.ceil(width / scale), scaled(piece, scale), bin),
+          );
         },
       );
       return { ...decoded, sums };
@@ -161,20 +162,24 @@ interface BlockSize {
 }
 
 function cutTiles(task: TilesTask): TaskResult<'tiles'> {
-  const { width, height, resample, fit, x, y, slots } = task;
+  const { width, height, resample, fit, counts, pieces } = task;
   const side = fit?.crop ?? resample?.px;
   const bytes = side === undefined ? 3 * width * height : 3 * side * side;
-  const pixels = new Uint8Array(task.reuse ?? new ArrayBuffer(bytes * x.length));
+  const pixels = new Uint8Array(task.reuse ?? new ArrayBuffer(bytes * counts.length));
   const direct = resample === null && fit === null;
+  // Buffer.copy makes no view per row: 24 against 38 us a tile for `out.set(blocks.subarray(...))`.
+  const blocks = Buffer.from(task.store.memory);
   const cut = direct ? Buffer.from(pixels.buffer) : Buffer.alloc(3 * width * height);
-  for (let i = 0, at = 0; i < x.length; i++) {
-    const rest = slots.subarray(at);
-    at += blocksUnder(task.store, x[i]!, y[i]!, width, height);
-    if (rest[0] === -1) {
+  for (let i = 0, at = 0; i < counts.length; i++) {
+    if (counts[i] === -1) {
       pixels.fill(0, i * bytes, (i + 1) * bytes);
       continue;
     }
-    cutTile(task.store, rest, x[i]!, y[i]!, width, height, cut, direct ? i * bytes : 0);
+    const to = direct ? i * bytes : 0;
+    if (task.gaps) cut.fill(255, to, to + 3 * width * height);
+    const end = at + PIECE_NUMBERS * counts[i]!;
+    for (; at < end; at += PIECE_NUMBERS)
+      copyPiece(blocks, task.store, pieces.subarray(at, at + PIECE_NUMBERS), cut, to, width);
     if (direct) continue;
     let image: Rgb = { width, height, data: cut };
     if (resample !== null) image = resize(image, resample.px, resample.px, resample.filter);
@@ -184,64 +189,43 @@ function cutTiles(task: TilesTask): TaskResult<'tiles'> {
   return { pixels };
 }
 
-function blocksUnder(store: BlockSize, x: number, y: number, width: number, height: number): number {
-  const columns = Math.floor((x + width - 1) / store.width) - Math.floor(x / store.width) + 1;
-  const rows = Math.floor((y + height - 1) / store.height) - Math.floor(y / store.height) + 1;
-  return columns * rows;
-}
+const PIECE_NUMBERS = 7;
 
-/** Copies a rectangle at (x, y) of the level to `out` from byte `to`, block by block, row by row. */
-function cutTile(
-  store: BlockStore,
-  slots: Int32Array,
-  x: number,
-  y: number,
-  width: number,
-  height: number,
-  out: Buffer,
-  to: number,
-): void {
-  const { width: blockWidth, height: blockHeight } = store;
-  // Buffer.copy makes no view per row: 24 against 38 us a tile for `out.set(blocks.subarray(...))`.
-  const blocks = Buffer.from(store.memory);
-  let next = 0;
-  for (let top = y; top < y + height; ) {
-    const bottom = Math.min(y + height, (Math.floor(top / blockHeight) + 1) * blockHeight);
-    for (let left = x; left < x + width; ) {
-      const right = Math.min(x + width, (Math.floor(left / blockWidth) + 1) * blockWidth);
-      const bytes = 3 * (right - left);
-      let from = 3 * ((slots[next++]! * blockHeight + (top % blockHeight)) * blockWidth + (left % blockWidth));
-      let at = to + 3 * ((top - y) * width + (left - x));
-      for (let row = top; row < bottom; row++) {
-        blocks.copy(out, at, from, from + bytes);
-        from += 3 * blockWidth;
-        at += 3 * width;
-      }
-      left = right;
-    }
-    top = bottom;
+/** Copies a piece into the tile, `width` px a row, that begins at byte `to` of `out`. */
+function copyPiece(blocks: Buffer, store: BlockSize, piece: Int32Array, out: Buffer, to: number, width: number): void {
+  const bytes = 3 * piece[3]!;
+  let from = 3 * ((piece[0]! * store.height + piece[2]!) * store.width + piece[1]!);
+  let into = to + 3 * (piece[6]! * width + piece[5]!);
+  for (let row = 0; row < piece[4]!; row++) {
+    blocks.copy(out, into, from, from + bytes);
+    from += 3 * store.width;
+    into += 3 * width;
   }
 }
 
-/** Sums of the used part of a block over the bins that it touches. */
-function sumBins(
-  pixels: Uint8Array,
-  rowPixels: number,
-  used: BlockSize,
-  origin: { readonly x: number; readonly y: number },
-  bin: number,
-): Uint32Array {
-  const firstX = Math.floor(origin.x / bin);
-  const firstY = Math.floor(origin.y / bin);
-  const binsX = Math.floor((origin.x + used.width - 1) / bin) - firstX + 1;
-  const binsY = Math.floor((origin.y + used.height - 1) / bin) - firstY + 1;
+/** A piece in pixels of a block that is decoded smaller. */
+const scaled = ({ left, top, width, height, x, y }: Piece, scale: number): Omit<Piece, 'block'> => ({
+  left: left / scale,
+  top: top / scale,
+  width: Math.ceil(width / scale),
+  height: Math.ceil(height / scale),
+  x: x / scale,
+  y: y / scale,
+});
+
+/** Sums of a piece of a block over the bins that it touches. */
+function sumBins(pixels: Uint8Array, rowPixels: number, piece: Omit<Piece, 'block'>, bin: number): Uint32Array {
+  const firstX = Math.floor(piece.x / bin);
+  const firstY = Math.floor(piece.y / bin);
+  const binsX = Math.floor((piece.x + piece.width - 1) / bin) - firstX + 1;
+  const binsY = Math.floor((piece.y + piece.height - 1) / bin) - firstY + 1;
   const sums = new Uint32Array(4 * binsX * binsY);
-  for (let y = 0; y < used.height; y++) {
-    const row = 4 * binsX * (Math.floor((origin.y + y) / bin) - firstY);
-    let p = 3 * y * rowPixels;
-    for (let x = 0; x < used.width; ) {
-      const column = Math.floor((origin.x + x) / bin) - firstX;
-      const end = Math.min(used.width, (firstX + column + 1) * bin - origin.x);
+  for (let y = 0; y < piece.height; y++) {
+    const row = 4 * binsX * (Math.floor((piece.y + y) / bin) - firstY);
+    let p = 3 * ((piece.top + y) * rowPixels + piece.left);
+    for (let x = 0; x < piece.width; ) {
+      const column = Math.floor((piece.x + x) / bin) - firstX;
+      const end = Math.min(piece.width, (firstX + column + 1) * bin - piece.x);
       let r = 0;
       let g = 0;
       let b = 0;

@@ -2,6 +2,7 @@ import { BlockReader } from './block-reader.ts';
 import type { DctScale } from './codec/block.ts';
 import { blocksPerTask, decodeBlocks } from './decode-blocks.ts';
 import type { DecodePool } from './decode-pool.ts';
+import type { Piece } from './layout.ts';
 import type { Level, Slide } from './slide.ts';
 
 /** A small picture of a whole slide. */
@@ -36,43 +37,46 @@ export async function readOverview(
   const index = suitableLevel(slide.levels, maxPixels);
   const level = slide.levels[index]!;
   const factor = binFactor(level, maxPixels);
-  const scale = dctScale(level, factor);
-  const sums = new BinSums(level, scale, factor / scale);
   const reader = await BlockReader.open(slide, index, signal);
+  const { layout } = reader;
+  const scale = layout.regular ? dctScale(level, factor) : 1;
+  const sums = new BinSums(level, scale, factor / scale);
   const codec = slide.codec(index);
   const taskBlocks = blocksPerTask(level);
   let blocksFailed = 0;
 
-  async function add(first: number, last: number): Promise<void> {
-    const wanted = Array.from({ length: last - first }, (_, i) => first + i);
-    const decoded = await decodeBlocks(reader, wanted, ({ blocks, compressed }, transfer) => {
-      const columns = Int32Array.from(blocks, (block) => block % level.columns);
-      const rows = Int32Array.from(blocks, (block) => Math.floor(block / level.columns));
+  async function add(part: readonly number[]): Promise<void> {
+    const decoded = await decodeBlocks(reader, part, ({ blocks, compressed }, transfer) => {
       const size = { width: level.blockWidth, height: level.blockHeight };
-      const task = { codec, compressed, ...size, columns, rows, scale, bin: factor / scale };
+      const pieces = blocks.map((block) => layout.of(block));
+      const task = { codec, compressed, ...size, pieces, scale, bin: factor / scale };
       return pool.run('bins', task, { transfer, signal });
     });
     for (const [block, { code }] of decoded.failures) {
-      if (code === 'tile-missing') sums.addWhite(block % level.columns, Math.floor(block / level.columns));
-      else blocksFailed++;
+      if (code === 'tile-missing') continue;
+      blocksFailed++;
+      for (const piece of layout.of(block)) sums.addUnreadable(piece);
     }
     for (const { blocks, result } of decoded.results) {
       for (const [i, block] of blocks.entries()) {
-        const part = result.sums[i];
-        if (part) sums.add(block % level.columns, Math.floor(block / level.columns), part);
+        const parts = result.sums[i];
+        if (parts) for (const [k, piece] of layout.of(block).entries()) sums.add(piece, parts[k]!);
       }
     }
   }
 
-  const count = level.columns * level.rows;
-  reader.expect(Array(count).keys());
+  const numbered = level.columns * level.rows;
+  const drawn = (block: number) => layout.regular || layout.of(block).length > 0;
+  const wanted = Array.from({ length: numbered }, (_, block) => block).filter(drawn);
+  const count = wanted.length;
+  reader.expect(wanted);
   let next = 0;
   const lane = async () => {
     while (next < count) {
       const first = next;
       next = Math.min(count, first + taskBlocks);
       try {
-        await add(first, next);
+        await add(wanted.slice(first, next));
       } catch (error) {
         next = count;
         throw error;
@@ -111,53 +115,47 @@ function dctScale({ blockWidth, blockHeight }: Level, factor: number): DctScale 
   return scales.find((s) => factor % s === 0 && blockWidth % s === 0 && blockHeight % s === 0) ?? 1;
 }
 
-/** Sums over bins of the picture, put together from the sums of its blocks. */
+/** Sums over bins of the picture, put together from the sums of pieces of blocks. */
 class BinSums {
   readonly #bin: number;
-  /** Level and block, in pixels after the DCT scaling. */
+  readonly #scale: number;
+  /** Level in pixels after the DCT scaling. */
   readonly #level: { readonly width: number; readonly height: number };
-  readonly #block: { readonly width: number; readonly height: number };
   readonly #width: number;
   readonly #height: number;
   readonly #sums: Uint32Array;
+  readonly #unreadable: Uint8Array;
 
   constructor(level: Level, scale: number, bin: number) {
     this.#bin = bin;
+    this.#scale = scale;
     this.#level = { width: Math.ceil(level.width / scale), height: Math.ceil(level.height / scale) };
-    this.#block = { width: level.blockWidth / scale, height: level.blockHeight / scale };
     this.#width = Math.ceil(this.#level.width / bin);
     this.#height = Math.ceil(this.#level.height / bin);
     this.#sums = new Uint32Array(4 * this.#width * this.#height);
+    this.#unreadable = new Uint8Array(this.#width * this.#height);
   }
 
-  /** Adds what a `bins` task gave for one block. */
-  add(column: number, row: number, part: Uint32Array): void {
-    const left = Math.floor((column * this.#block.width) / this.#bin);
-    const right = Math.floor((Math.min(this.#level.width, (column + 1) * this.#block.width) - 1) / this.#bin);
-    const top = Math.floor((row * this.#block.height) / this.#bin);
-    const length = 4 * (right - left + 1);
-    for (let from = 0, y = top; from < part.length; from += length, y++) {
-      const to = 4 * (y * this.#width + left);
-      for (let i = 0; i < length; i++) this.#sums[to + i] = this.#sums[to + i]! + part[from + i]!;
+  /** Adds what a `bins` task gave for a piece. */
+  add(piece: Piece, part: Uint32Array): void {
+    let from = 0;
+    for (const bin of this.#binsUnder(piece)) {
+      for (let i = 4 * bin; i < 4 * bin + 4; i++) this.#sums[i] = this.#sums[i]! + part[from++]!;
     }
   }
 
-  /** Adds a block that is white. */
-  addWhite(column: number, row: number): void {
-    const bin = this.#bin;
-    const across = {
-      from: column * this.#block.width,
-      to: Math.min(this.#level.width, (column + 1) * this.#block.width),
-    };
-    const down = { from: row * this.#block.height, to: Math.min(this.#level.height, (row + 1) * this.#block.height) };
-    for (let y = Math.floor(down.from / bin); y * bin < down.to; y++) {
-      const tall = Math.min(down.to, (y + 1) * bin) - Math.max(down.from, y * bin);
-      for (let x = Math.floor(across.from / bin); x * bin < across.to; x++) {
-        const count = tall * (Math.min(across.to, (x + 1) * bin) - Math.max(across.from, x * bin));
-        const i = 4 * (y * this.#width + x);
-        for (let c = 0; c < 3; c++) this.#sums[i + c] = this.#sums[i + c]! + 255 * count;
-        this.#sums[i + 3] = this.#sums[i + 3]! + count;
-      }
+  addUnreadable(piece: Piece): void {
+    for (const bin of this.#binsUnder(piece)) this.#unreadable[bin] = 1;
+  }
+
+  *#binsUnder({ x, y, width, height }: Piece): Iterable<number> {
+    const across = (from: number, size: number) => ({
+      first: Math.floor(from / this.#scale / this.#bin),
+      last: Math.floor((from / this.#scale + Math.ceil(size / this.#scale) - 1) / this.#bin),
+    });
+    const [columns, rows] = [across(x, width), across(y, height)];
+    for (let row = rows.first; row <= rows.last; row++) {
+      for (let column = columns.first; column <= columns.last; column++) yield row * this.#width + column;
     }
   }
 
@@ -165,18 +163,20 @@ class BinSums {
     const width = this.#width;
     const height = this.#height;
     const rgb = new Uint8Array(3 * width * height);
-    const unreadable = new Uint8Array(width * height);
     for (let y = 0; y < height; y++) {
       const tall = Math.min(this.#bin, this.#level.height - y * this.#bin);
       for (let x = 0; x < width; x++) {
         const i = y * width + x;
         const count = this.#sums[4 * i + 3]!;
-        if (count < tall * Math.min(this.#bin, this.#level.width - x * this.#bin)) unreadable[i] = 1;
+        const area = tall * Math.min(this.#bin, this.#level.width - x * this.#bin);
+        // What lacks and is not known as unreadable is not stored.
+        const white = this.#unreadable[i] === 1 ? 0 : Math.max(0, area - count);
         for (let c = 0; c < 3; c++) {
-          rgb[3 * i + c] = count === 0 ? 255 : Math.round(this.#sums[4 * i + c]! / count);
+          const sum = this.#sums[4 * i + c]! + 255 * white;
+          rgb[3 * i + c] = count + white === 0 ? 255 : Math.round(sum / (count + white));
         }
       }
     }
-    return { width, height, rgb, unreadable };
+    return { width, height, rgb, unreadable: this.#unreadable };
   }
 }

@@ -1,5 +1,6 @@
 import type { ByteRange, ByteSource } from '../source/source.ts';
 import type { LevelPx, Mpp } from '../units.ts';
+import type { BlockLayout } from './layout.ts';
 
 /** Where a slide's mpp was found. `override` is the person's own word (`--slide-mpp` or a manifest column). */
 export type MppSource = 'aperio' | 'tiff-resolution' | 'ome' | 'dicom' | 'vendor' | 'override';
@@ -19,6 +20,7 @@ export interface Level {
   /** Size of a compressed block (TIFF tile, DICOM frame) in pixels of this level. */
   readonly blockWidth: LevelPx;
   readonly blockHeight: LevelPx;
+  /** How the blocks are numbered, and how they lie but where the `BlockIndex` has a layout. */
   readonly columns: number;
   readonly rows: number;
 }
@@ -54,6 +56,8 @@ export type BlockCodec =
 export interface BlockIndex {
   /** Bytes of block (column, row) as the file states them, unchecked; null where a sparse file stores none. */
   range(column: number, row: number): ByteRange | null;
+  /** Of blocks that do not lie side by side from the origin. Where none lies nobody scanned. */
+  readonly layout?: BlockLayout;
 }
 
 /**

@@ -8,6 +8,8 @@ export interface StoredLevel {
   readonly blockWidth: number;
   readonly blockHeight: number;
   readonly codec: BlockCodec;
+  /** How the blocks are numbered where they do not lie side by side; see `BlockIndex.layout`. */
+  readonly numbered?: { readonly columns: number; readonly rows: number };
   /** Where the container states it; else the mean of the ratios of the sides. */
   readonly downsample?: number;
   /** Reads where the blocks lie. The slide keeps the answer. */
@@ -43,7 +45,7 @@ function describe(level: StoredLevel, base: StoredLevel): Level {
     downsample: level === base ? 1 : (level.downsample ?? (base.width / width + base.height / height) / 2),
     blockWidth: levelPx(blockWidth),
     blockHeight: levelPx(blockHeight),
-    columns: Math.ceil(width / blockWidth),
-    rows: Math.ceil(height / blockHeight),
+    columns: level.numbered?.columns ?? Math.ceil(width / blockWidth),
+    rows: level.numbered?.rows ?? Math.ceil(height / blockHeight),
   };
 }

@@ -1,13 +1,18 @@
-import { isNightshiftError, NightshiftError } from '../errors.ts';
+import { type ErrorRecord, isNightshiftError, NightshiftError, toErrorRecord } from '../errors.ts';
 import { BlockCache, type CachedBlock } from './block-cache.ts';
 import type { BlockReader } from './block-reader.ts';
 import { blocksPerTask, decodeBlocks } from './decode-blocks.ts';
 import type { DecodePool } from './decode-pool.ts';
 import type { BlockStore, TaskResult, TilesTask } from './decode-tasks.ts';
+import type { Piece } from './layout.ts';
 import type { TileChunk, TileFailure, TileOptions, TileStats } from './tiles.ts';
 
 /** What a job cuts: rectangles of one size on one level, resampled alike. */
-export type Rectangles = Omit<TilesTask, 'store' | 'slots' | 'reuse'> & { readonly level: number };
+export type Rectangles = Pick<TilesTask, 'width' | 'height' | 'resample' | 'fit'> & {
+  readonly level: number;
+  readonly x: Int32Array;
+  readonly y: Int32Array;
+};
 
 const CHUNK_BYTES = 4 << 20;
 const DEFAULT_BYTES_IN_FLIGHT = 64 << 20;
@@ -150,23 +155,25 @@ export class TileJob {
     await Promise.all(held.map(({ ready }) => ready));
     const byBlock = new Map(held.map((entry) => [entry.block, entry]));
     const failures: TileFailure[] = [];
-    const slots: number[] = [];
+    const counts = new Int32Array(count);
+    const pieces: number[] = [];
+    const { width, height, resample, fit } = this.#request;
     for (let index = first; index < first + count; index++) {
-      const under = this.#blocksUnder(index).map((block) => byBlock.get(block)!);
-      const error = under.find((entry) => entry.error !== null)?.error ?? null;
+      const under = this.#piecesUnder(index);
+      const error = under.length === 0 ? this.#unscanned(index) : errorOf(under, byBlock);
+      counts[index - first] = error === null ? under.length : -1;
       if (error !== null) failures.push({ index, error });
-      for (const { slot } of under) slots.push(error === null ? slot : -1);
+      else for (const piece of under) pieces.push(...this.#cutPiece(index, piece, byBlock.get(piece.block)!.slot));
     }
-    const { x, y, width, height, resample, fit } = this.#request;
     const task: TilesTask = {
       store: this.#store,
       width,
       height,
       resample,
       fit,
-      x: x.slice(first, first + count),
-      y: y.slice(first, first + count),
-      slots: Int32Array.from(slots),
+      counts,
+      pieces: Int32Array.from(pieces),
+      gaps: !this.#reader.layout.regular,
       reuse: this.#pool.memory.borrowChunk(count * this.#tileBytes),
     };
     const { pixels } = await this.#cut(task);
@@ -189,17 +196,34 @@ export class TileJob {
     }
   }
 
-  #blocksUnder(index: number): number[] {
-    const { blockWidth, blockHeight, columns } = this.#reader.slide.levels[this.#reader.level]!;
-    const [x, y] = [this.#request.x[index]!, this.#request.y[index]!];
-    const lastColumn = Math.floor((x + this.#request.width - 1) / blockWidth);
-    const lastRow = Math.floor((y + this.#request.height - 1) / blockHeight);
-    const blocks: number[] = [];
-    for (let row = Math.floor(y / blockHeight); row <= lastRow; row++) {
-      for (let column = Math.floor(x / blockWidth); column <= lastColumn; column++) blocks.push(row * columns + column);
-    }
-    return blocks;
+  #piecesUnder(index: number): readonly Piece[] {
+    const { x, y, width, height } = this.#request;
+    return this.#reader.layout.under(x[index]!, y[index]!, width, height);
   }
+
+  #blocksUnder(index: number): number[] {
+    return [...new Set(this.#piecesUnder(index).map(({ block }) => block))];
+  }
+
+  /** The seven numbers of the part of a piece that lies in a tile. */
+  #cutPiece(index: number, { left, top, x, y, width, height }: Piece, slot: number): number[] {
+    const [tileX, tileY] = [this.#request.x[index]!, this.#request.y[index]!];
+    const [fromX, fromY] = [Math.max(x, tileX), Math.max(y, tileY)];
+    const toX = Math.min(x + width, tileX + this.#request.width);
+    const toY = Math.min(y + height, tileY + this.#request.height);
+    return [slot, left + fromX - x, top + fromY - y, toX - fromX, toY - fromY, fromX - tileX, fromY - tileY];
+  }
+
+  #unscanned(index: number): ErrorRecord {
+    const at = `(${this.#request.x[index]}, ${this.#request.y[index]})`;
+    return toErrorRecord(
+      new NightshiftError('tile-missing', `nothing is stored at ${at} of level ${this.#reader.level}`),
+    );
+  }
+}
+
+function errorOf(pieces: readonly Piece[], blocks: ReadonlyMap<number, CachedBlock>): ErrorRecord | null {
+  return pieces.map(({ block }) => blocks.get(block)!.error).find((error) => error !== null) ?? null;
 }
 
 /** All values, or the first error once nothing runs any more: what still runs writes to shared memory. */

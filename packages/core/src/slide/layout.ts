@@ -1,0 +1,140 @@
+import { NightshiftError } from '../errors.ts';
+import type { BlockIndex, Level } from './slide.ts';
+
+/** A rectangle of a block, from (left, top) in it, that lies at (x, y) of the level. Whole pixels, within both. */
+export interface Piece {
+  readonly block: number;
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
+  readonly x: number;
+  readonly y: number;
+}
+
+/** Where the blocks of a level lie. A block is named by its index, `row * columns + column`. */
+export interface BlockLayout {
+  /** The pieces that touch a rectangle of the level: a later one is drawn over an earlier one. */
+  under(x: number, y: number, width: number, height: number): readonly Piece[];
+  /** The pieces of a block. */
+  of(block: number): readonly Piece[];
+  /** The part of a block that is picture: its size where a writer stores it clipped. */
+  used(block: number): { readonly width: number; readonly height: number };
+  /** Blocks lie side by side and leave nothing out. */
+  readonly regular: boolean;
+}
+
+/** What hostile positions may cost: no scanner takes a million pictures, or a hundred of one spot. */
+const MOST_PIECES = 4_000_000;
+const MOST_IN_CELL = 4_096;
+const MOST_CELLS_ACROSS = 1_024;
+
+export const layoutOf = (level: Level, index: BlockIndex): BlockLayout => index.layout ?? gridLayout(level);
+
+/** Blocks side by side from the origin, those at the right and bottom edge cut. */
+function gridLayout({ width, height, blockWidth, blockHeight, columns }: Level): BlockLayout {
+  const piece = (column: number, row: number): Piece => {
+    const [x, y] = [column * blockWidth, row * blockHeight];
+    const block = row * columns + column;
+    return {
+      block,
+      left: 0,
+      top: 0,
+      width: Math.min(blockWidth, width - x),
+      height: Math.min(blockHeight, height - y),
+      x,
+      y,
+    };
+  };
+  const whole = (block: number) => piece(block % columns, Math.floor(block / columns));
+  return {
+    regular: true,
+    under(x, y, w, h) {
+      const lastColumn = Math.floor((x + w - 1) / blockWidth);
+      const lastRow = Math.floor((y + h - 1) / blockHeight);
+      const pieces: Piece[] = [];
+      for (let row = Math.floor(y / blockHeight); row <= lastRow; row++) {
+        for (let column = Math.floor(x / blockWidth); column <= lastColumn; column++) pieces.push(piece(column, row));
+      }
+      return pieces;
+    },
+    of: (block) => [whole(block)],
+    used: whole,
+  };
+}
+
+/**
+ * Blocks at positions of their own, in the order in which they are drawn: overlapping (Trestle, Ventana, MIRAX) or with nothing
+ * between them (Leica). What lies outside the level is cut off. `slide-limits` where they are too many.
+ */
+export function placedLayout(
+  uri: string,
+  level: { readonly width: number; readonly height: number },
+  pieces: Iterable<Piece>,
+  used: BlockLayout['used'],
+): BlockLayout {
+  const refuse = (what: string) => new NightshiftError('slide-limits', `${uri} exceeds a safety limit: ${what}`);
+  const placed: Piece[] = [];
+  let [cellWidth, cellHeight] = [
+    Math.ceil(level.width / MOST_CELLS_ACROSS),
+    Math.ceil(level.height / MOST_CELLS_ACROSS),
+  ];
+  for (const piece of pieces) {
+    const cut = cutToLevel(piece, level);
+    if (cut.width <= 0 || cut.height <= 0) continue;
+    if (placed.length === MOST_PIECES) throw refuse(`more than ${MOST_PIECES} placed blocks`);
+    placed.push(cut);
+    cellWidth = Math.max(cellWidth, cut.width);
+    cellHeight = Math.max(cellHeight, cut.height);
+  }
+  const cells = new Map<number, number[]>();
+  const across = Math.ceil(level.width / cellWidth);
+  const byBlock = new Map<number, Piece[]>();
+  for (const [i, piece] of placed.entries()) {
+    const own = byBlock.get(piece.block);
+    if (own === undefined) byBlock.set(piece.block, [piece]);
+    else own.push(piece);
+    for (const cell of cellsUnder(piece.x, piece.y, piece.width, piece.height)) {
+      const inCell = cells.get(cell);
+      if (inCell === undefined) cells.set(cell, [i]);
+      else if (inCell.push(i) > MOST_IN_CELL) throw refuse(`more than ${MOST_IN_CELL} blocks lie over one another`);
+    }
+  }
+
+  function cellsUnder(x: number, y: number, width: number, height: number): number[] {
+    const found: number[] = [];
+    const [right, bottom] = [Math.floor((x + width - 1) / cellWidth), Math.floor((y + height - 1) / cellHeight)];
+    for (let row = Math.floor(y / cellHeight); row <= bottom; row++) {
+      for (let column = Math.floor(x / cellWidth); column <= right; column++) found.push(row * across + column);
+    }
+    return found;
+  }
+
+  return {
+    regular: false,
+    under(x, y, width, height) {
+      const near = new Set(cellsUnder(x, y, width, height).flatMap((cell) => cells.get(cell) ?? []));
+      return [...near]
+        .sort((a, b) => a - b)
+        .map((i) => placed[i]!)
+        .filter((p) => p.x < x + width && p.y < y + height && p.x + p.width > x && p.y + p.height > y);
+    },
+    of: (block) => byBlock.get(block) ?? [],
+    used,
+  };
+}
+
+/** The part of a piece that lies on the level. */
+function cutToLevel(piece: Piece, level: { readonly width: number; readonly height: number }): Piece {
+  const x = Math.max(0, piece.x);
+  const y = Math.max(0, piece.y);
+  return {
+    block: piece.block,
+    left: piece.left + x - piece.x,
+    top: piece.top + y - piece.y,
+    width: Math.min(level.width, piece.x + piece.width) - x,
+    height: Math.min(level.height, piece.y + piece.height) - y,
+    x,
+    y,
+  };
+}
