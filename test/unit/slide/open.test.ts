@@ -196,7 +196,6 @@ describe('vendor', () => {
   });
 
   test.each([
-    ['Leica SCN', { 270: { type: 'ascii', text: '<?xml version="1.0"?><scn xmlns="x">' } }],
     ['Ventana BIF', { 270: { type: 'ascii', text: 'level=0 mag=40 quality=90' } }],
     ['Ventana BIF', { 700: { type: 'bytes', bytes: Buffer.from('<Metadata><iScan Mag="40"/>') } }],
     ['Trestle', { 305: { type: 'ascii', text: 'MedScan 1.0' } }],

@@ -24,8 +24,8 @@ export interface BlockLayout {
   readonly regular: boolean;
 }
 
-/** What hostile positions may cost: no scanner takes a million pictures, or a hundred of one spot. */
-const MOST_PIECES = 4_000_000;
+/** What hostile positions may cost: no scanner takes a million pictures, or thousands of one spot. */
+export const MOST_PIECES = 1_000_000;
 const MOST_IN_CELL = 4_096;
 const MOST_CELLS_ACROSS = 1_024;
 
@@ -74,34 +74,35 @@ export function placedLayout(
   used: BlockLayout['used'],
 ): BlockLayout {
   const refuse = (what: string) => new NightshiftError('slide-limits', `${uri} exceeds a safety limit: ${what}`);
-  const placed: Piece[] = [];
-  let [cellWidth, cellHeight] = [
-    Math.ceil(level.width / MOST_CELLS_ACROSS),
-    Math.ceil(level.height / MOST_CELLS_ACROSS),
+  const numbers: number[] = [];
+  let [cellWidth, cellHeight] = [level.width, level.height].map((side) => Math.ceil(side / MOST_CELLS_ACROSS)) as [
+    number,
+    number,
   ];
   for (const piece of pieces) {
     const cut = cutToLevel(piece, level);
     if (cut.width <= 0 || cut.height <= 0) continue;
-    if (placed.length === MOST_PIECES) throw refuse(`more than ${MOST_PIECES} placed blocks`);
-    placed.push(cut);
+    if (numbers.length === 7 * MOST_PIECES) throw refuse(`more than ${MOST_PIECES} placed blocks`);
+    numbers.push(cut.block, cut.left, cut.top, cut.width, cut.height, cut.x, cut.y);
     cellWidth = Math.max(cellWidth, cut.width);
     cellHeight = Math.max(cellHeight, cut.height);
   }
-  const cells = new Map<number, number[]>();
+  // A million pieces as objects would be some hundred MB.
+  const placed = Int32Array.from(numbers);
+  const pieceAt = (i: number): Piece => {
+    const at = 7 * i;
+    return {
+      block: placed[at]!,
+      left: placed[at + 1]!,
+      top: placed[at + 2]!,
+      width: placed[at + 3]!,
+      height: placed[at + 4]!,
+      x: placed[at + 5]!,
+      y: placed[at + 6]!,
+    };
+  };
   const across = Math.ceil(level.width / cellWidth);
-  const byBlock = new Map<number, Piece[]>();
-  for (const [i, piece] of placed.entries()) {
-    const own = byBlock.get(piece.block);
-    if (own === undefined) byBlock.set(piece.block, [piece]);
-    else own.push(piece);
-    for (const cell of cellsUnder(piece.x, piece.y, piece.width, piece.height)) {
-      const inCell = cells.get(cell);
-      if (inCell === undefined) cells.set(cell, [i]);
-      else if (inCell.push(i) > MOST_IN_CELL) throw refuse(`more than ${MOST_IN_CELL} blocks lie over one another`);
-    }
-  }
-
-  function cellsUnder(x: number, y: number, width: number, height: number): number[] {
+  function cellsUnder({ x, y, width, height }: Pick<Piece, 'x' | 'y' | 'width' | 'height'>): number[] {
     const found: number[] = [];
     const [right, bottom] = [Math.floor((x + width - 1) / cellWidth), Math.floor((y + height - 1) / cellHeight)];
     for (let row = Math.floor(y / cellHeight); row <= bottom; row++) {
@@ -109,19 +110,43 @@ export function placedLayout(
     }
     return found;
   }
+  const count = placed.length / 7;
+  const inCell = grouped(count, (i) => cellsUnder(pieceAt(i)));
+  const ofBlock = grouped(count, (i) => [placed[7 * i]!]);
+  if (inCell.most > MOST_IN_CELL) throw refuse(`${inCell.most} blocks lie over one another`);
 
   return {
     regular: false,
     under(x, y, width, height) {
-      const near = new Set(cellsUnder(x, y, width, height).flatMap((cell) => cells.get(cell) ?? []));
+      const near = new Set<number>();
+      for (const cell of cellsUnder({ x, y, width, height })) for (const i of inCell.of(cell)) near.add(i);
       return [...near]
         .sort((a, b) => a - b)
-        .map((i) => placed[i]!)
+        .map(pieceAt)
         .filter((p) => p.x < x + width && p.y < y + height && p.x + p.width > x && p.y + p.height > y);
     },
-    of: (block) => byBlock.get(block) ?? [],
+    of: (block) => Array.from(ofBlock.of(block), pieceAt),
     used,
   };
+}
+
+/** The numbers 0 to `count - 1` by the groups that they are in, in their order. */
+function grouped(
+  count: number,
+  groupsOf: (i: number) => readonly number[],
+): { readonly most: number; of(group: number): Int32Array } {
+  const sizes: number[] = [];
+  for (let i = 0; i < count; i++) for (const group of groupsOf(i)) sizes[group] = (sizes[group] ?? 0) + 1;
+  const from = new Int32Array(sizes.length + 1);
+  let most = 0;
+  for (let group = 0; group < sizes.length; group++) {
+    most = Math.max(most, sizes[group] ?? 0);
+    from[group + 1] = from[group]! + (sizes[group] ?? 0);
+  }
+  const members = new Int32Array(from[sizes.length]!);
+  const next = from.slice();
+  for (let i = 0; i < count; i++) for (const group of groupsOf(i)) members[next[group]!++] = i;
+  return { most, of: (group) => members.subarray(from[group] ?? 0, from[group + 1] ?? 0) };
 }
 
 /** The part of a piece that lies on the level. */

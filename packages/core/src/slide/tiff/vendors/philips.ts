@@ -1,9 +1,10 @@
 import { mpp } from '../../../units.ts';
 import type { MppReading } from '../../slide.ts';
 import type { StoredLevel } from '../../stored-level.ts';
-import { parseXml, type XmlElement, xmlNumber } from '../../xml.ts';
+import { type XmlElement, xmlNumber } from '../../xml.ts';
 import { type Entry, type Ifd, LIMITS, type Tiff } from '../ifd.ts';
 import { type Page, pageLevel, requirePages, TAG } from '../page.ts';
+import { readXml } from './description.ts';
 import { tiledPages } from './generic.ts';
 import type { Vendor } from './vendor.ts';
 
@@ -39,9 +40,8 @@ export async function openPhilips(tiff: Tiff, ifds: readonly Ifd[]): Promise<Ven
 
 /** The one element that describes the scan. */
 async function slideImage(tiff: Tiff, entry: Entry): Promise<XmlElement> {
-  if (entry.count > LIMITS.tagBytes / 2) throw tiff.limit(`a description of ${entry.count} bytes`);
-  const root = parseXml(await tiff.text(entry, entry.count));
-  const images = objectsOf(root && attribute(root, 'PIM_DP_SCANNED_IMAGES')).filter(
+  const root = await readXml(tiff, entry);
+  const images = objectsOf(attribute(root, 'PIM_DP_SCANNED_IMAGES')).filter(
     (object) => attribute(object, 'PIM_DP_IMAGE_TYPE')?.text === 'WSI',
   );
   if (images.length !== 1) throw tiff.corrupt(`its XML describes ${images.length} scans, not one`);
@@ -67,7 +67,7 @@ async function philipsLevel(tiff: Tiff, page: Page, base: Page, downsample: numb
 const attribute = (object: XmlElement, name: string): XmlElement | undefined =>
   object.children.find((child) => child.name === 'Attribute' && child.attributes.get('Name') === name);
 
-const objectsOf = (parent: XmlElement | null | undefined): XmlElement[] =>
+const objectsOf = (parent: XmlElement | undefined): XmlElement[] =>
   (parent?.children ?? [])
     .filter(({ name }) => name === 'Array')
     .flatMap(({ children }) => children.filter(({ name }) => name === 'DataObject'));

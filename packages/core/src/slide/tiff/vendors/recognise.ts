@@ -4,13 +4,13 @@ import { TAG } from '../page.ts';
 import { openAperio } from './aperio.ts';
 import { openGeneric } from './generic.ts';
 import { openHamamatsu } from './hamamatsu.ts';
+import { isLeica, openLeica } from './leica.ts';
 import { openOme } from './ome.ts';
 import { isPhilips, openPhilips } from './philips.ts';
 import type { Vendor } from './vendor.ts';
 
 /** Formats whose tiles overlap, are padded or lie in several pictures: read as plain TIFF they would give wrong pixels. */
 const REFUSED: readonly { name: string; is: (text: string) => boolean }[] = [
-  { name: 'Leica SCN', is: (text) => text.includes('<scn') },
   { name: 'Ventana BIF', is: (text) => text.includes('<iScan') || /level=\d+ mag=/.test(text) },
   { name: 'Trestle', is: (text) => text.includes('MedScan') },
 ];
@@ -22,6 +22,7 @@ export async function openByVendor(tiff: Tiff, ifds: readonly Ifd[]): Promise<Ve
   const description = await tiff.text(first.entries.get(TAG.description));
   if (description.startsWith('Aperio') && first.entries.has(TAG.tileWidth)) return openAperio(tiff, ifds, description);
   if (/<(\w+:)?OME[\s>]/.test(description)) return openOme(tiff, ifds, description);
+  if (isLeica(description)) return openLeica(tiff, ifds);
   if (isPhilips(description)) return openPhilips(tiff, ifds);
   const other = await Promise.all([TAG.xmp, TAG.software].map((tag) => tiff.text(first.entries.get(tag))));
   const text = [description, ...other].join('\n');
