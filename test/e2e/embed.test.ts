@@ -241,6 +241,12 @@ describe('embed', () => {
     const { planned, embedded, rejectedByFilter } = filtered.report.tiles;
     expect(planned + rejectedByFilter).toBe(plain.report.tiles.planned);
     expect(embedded).toBe(planned);
+
+    const options = { sources: [source], model: b.model, filter: 'hsv+blur+pen', limit: 10 } as const;
+    const { report } = await run({ ...options, out: b.path('filtered-some') });
+    expect(report.tiles).toMatchObject({ planned: 10, embedded: 10 });
+    expect(Object.keys(report.tiles.filters)).toEqual(['hsv', 'blur', 'pen']);
+    expect(await check(b.path('filtered-some'))).toMatchObject({ ok: true });
   });
 
   it('serves CLS and mean from the one graph that gives both', async () => {

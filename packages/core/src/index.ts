@@ -38,7 +38,7 @@ export * from './pipeline/meter.ts';
 export type * from './pipeline/progress.ts';
 export * from './pipeline/shard-vectors.ts';
 export { parsePlan } from './plan/make-plan.ts';
-export type * from './plan/plan.ts';
+export * from './plan/plan.ts';
 export { canonicalJson, parseRecipe, recipeId, slideKey } from './plan/recipe.ts';
 export { type BullQueue, type BullQueueOptions, openBullQueue, type QueueStats } from './queue/bullmq.ts';
 export { memoryQueue } from './queue/memory.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { tileGeometry } from '../../../packages/core/src/plan/geometry.ts';
-import { applyFilter, levelPositions, planTiles, shardsOf } from '../../../packages/core/src/plan/grid.ts';
-import { makePlan, parsePlan } from '../../../packages/core/src/plan/make-plan.ts';
+import { levelPositions, planTiles, shardsOf } from '../../../packages/core/src/plan/grid.ts';
+import { makePlan } from '../../../packages/core/src/plan/make-plan.ts';
 import type { Plan } from '../../../packages/core/src/plan/plan.ts';
 import { mpp, tilePx } from '../../../packages/core/src/units.ts';
 import { levels, recipe, ref, square } from './samples.ts';
@@ -127,20 +127,6 @@ describe('the grid', () => {
     expect(places).toHaveLength(planned);
     const mean = whole.counts.grid / planned;
     for (const gap of gaps) expect(Math.abs(gap - mean)).toBeLessThanOrEqual(1);
-  });
-});
-
-describe('a filtered plan', () => {
-  it('holds the kept tiles in order, and counts the rest', () => {
-    const whole = plan({ size: [4 * 224, 224] });
-    const kept = applyFilter(whole, Uint8Array.from([1, 0, 0, 1]));
-    expect(kept.x).toEqual([whole.x[0], whole.x[3]]);
-    expect(kept.counts).toMatchObject({ grid: 4, rejectedByFilter: 2, planned: 2 });
-    expect(parsePlan(JSON.stringify(kept))).toEqual(kept);
-  });
-
-  it('refuses verdicts that are not one a tile', () => {
-    expect(() => applyFilter(plan({}), new Uint8Array(3))).toThrow(/3 filter verdicts for a plan of/);
   });
 });
 

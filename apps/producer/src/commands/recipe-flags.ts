@@ -1,5 +1,5 @@
 import { choice, integer, modelDirs, needed, number, SHARED, type Values } from '@nightshift/cli';
-import type { SealOptions } from '@nightshift/core';
+import { FILTERS, type SealOptions } from '@nightshift/core';
 
 const PX = { unit: 'px', min: 16, max: 4096 } as const;
 const MPP = { unit: 'um/px', min: 0.05, max: 20 } as const;
@@ -25,8 +25,8 @@ export const RUN_FLAGS = {
   out: SHARED.out,
   ...TILE_FLAGS,
   filter: choice({
-    values: ['none', 'hsv'],
-    about: 'hsv: leave out tiles with less than 60 % of H&E-coloured pixels',
+    values: ['none', ...FILTERS],
+    about: 'leave tiles out; hsv: less than 60 % of H&E-coloured pixels, blur: out of focus, pen: drawn over',
     fallback: 'none',
   }),
   embedding: choice({
@@ -39,7 +39,7 @@ export const RUN_FLAGS = {
     unit: 'tiles',
     min: 1,
     max: Number.MAX_SAFE_INTEGER,
-    about: 'at most so many tiles a slide, spread evenly',
+    about: 'at most so many tiles a slide, after the filter, spread evenly',
     fallback: null,
     defaultText: 'all',
   }),

@@ -71,6 +71,8 @@ export function summary(
       : slides.failed > 0
         ? paint('yellow', '!')
         : paint('green', '✓');
+  const failing = Object.entries(tiles.filters).map(([name, tiles]) => `${name} ${count(tiles)}`);
+  const byFilter = failing.length > 0 ? ` (${failing.join(', ')})` : '';
   const details = [
     slides.skipped > 0 ? `${count(slides.skipped)} done by an earlier run` : '',
     slides.empty > 0 ? `${count(slides.empty)} without tissue` : '',
@@ -83,7 +85,7 @@ export function summary(
   return [
     `${mark} ${count(slides.done)} of ${counted(slides.total, 'slide')}${details.length > 0 ? ` (${details.join(', ')})` : ''}: ` +
       `${count(tiles.embedded)} of ${counted(tiles.planned, 'tile')} embedded` +
-      `${tiles.failed > 0 ? `, ${count(tiles.failed)} failed` : ''}; ${count(rejected)} left out as background`,
+      `${tiles.failed > 0 ? `, ${count(tiles.failed)} failed` : ''}; ${count(rejected)} left out as background${byFilter}`,
     `  ${duration(seconds)}${speed}${read}; run ${report.run}, recipe ${report.recipe}`,
   ];
 }

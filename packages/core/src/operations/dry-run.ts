@@ -69,7 +69,8 @@ export async function dryRun(
         ref,
         mpp,
         overview,
-        recipe: { ...recipe, tissue },
+        // A limit counts tiles after the filter, which is not looked at here: taken as if all pass.
+        recipe: { ...recipe, tissue, filter: 'none' },
         recipeId: recipeId(recipe),
         shardTiles: options.shardTiles,
       });

@@ -12,7 +12,7 @@ export interface RecipeOptions {
   readonly overlapPx: number;
   readonly embedding: EmbeddingKind | null;
   readonly tissue: TissueOptions;
-  readonly filter: 'none' | 'hsv';
+  readonly filter: Recipe['filter'];
   readonly slideMpp: number | null;
   readonly limit: number | null;
 }

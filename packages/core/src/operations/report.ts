@@ -1,7 +1,7 @@
 import type { ProgressMeter } from '../pipeline/meter.ts';
 import type { RunReport, SlideFailure } from '../pipeline/progress.ts';
 import { shardsOf } from '../plan/grid.ts';
-import type { Plan, SlideRef } from '../plan/plan.ts';
+import type { FilterName, Plan, SlideRef } from '../plan/plan.ts';
 import type { Record } from '../record/record.ts';
 import type { TileFailure } from '../record/tile-file.ts';
 
@@ -23,7 +23,14 @@ export async function reportOf(run: {
   const failures: SlideFailure[] = [];
   const warnings: { slide: string; message: string }[] = [];
   const slides = { total: run.dataset, done: 0, failed: 0, empty: 0, skipped: run.totals.found };
-  const tiles = { planned: 0, embedded: 0, failed: 0, rejectedByTissue: 0, rejectedByFilter: 0 };
+  const tiles = {
+    planned: 0,
+    embedded: 0,
+    failed: 0,
+    rejectedByTissue: 0,
+    rejectedByFilter: 0,
+    filters: {} as { [name in FilterName]?: number },
+  };
   const reads = { bytes: 0, requests: 0, objectBytes: 0 };
 
   for await (const slide of record.runSlides(run.run)) {
@@ -34,6 +41,9 @@ export async function reportOf(run: {
       tiles.planned += plan.counts.planned;
       tiles.rejectedByTissue += plan.counts.rejectedByTissue;
       tiles.rejectedByFilter += plan.counts.rejectedByFilter;
+      for (const [name, count] of Object.entries(plan.counts.filters ?? {}) as [FilterName, number][]) {
+        tiles.filters[name] = (tiles.filters[name] ?? 0) + count;
+      }
       for (const message of plan.warnings) warnings.push({ slide: slide.key, message });
     }
     if (done && plan) {

@@ -1,10 +1,10 @@
 import { setTimeout } from 'node:timers/promises';
 import { fromErrorRecord, isNightshiftError } from '../errors.ts';
 import { tissueOverlay } from '../picture/overlay.ts';
-import { applyFilter, levelPositions, shardsOf } from '../plan/grid.ts';
-import { keepsTile } from '../plan/hsv.ts';
+import { levelPositions, shardsOf } from '../plan/grid.ts';
 import { makePlan } from '../plan/make-plan.ts';
 import type { Plan, SlideRef } from '../plan/plan.ts';
+import { faultsOf, filterPlan, filtersOf } from '../plan/tile-filter.ts';
 import type { Job } from '../queue/queue.ts';
 import { resolveMpp } from '../slide/mpp.ts';
 import { type Overview, readOverview } from '../slide/overview.ts';
@@ -108,7 +108,7 @@ async function makeAndStore(
     const mpp = resolveMpp(slide, ref.mpp ?? recipe.slideMpp);
     const overview = await readOverview(slide, { maxPixels: OVERVIEW_PIXELS }, work.pool, signal);
     const plan = makePlan({ slide, ref, mpp, overview, recipe, recipeId, shardTiles });
-    const kept = recipe.filter === 'hsv' ? await filterTiles(work, run, slide, plan, signal) : plan;
+    const kept = recipe.filter === 'none' ? plan : await filterTiles(work, run, slide, plan, signal);
     const reads = { ...claimReads(), objectBytes: slide.source.size };
     return { plan: await record.putPlan({ ...kept, reads }), overview };
   } finally {
@@ -118,19 +118,29 @@ async function makeAndStore(
 }
 
 /**
- * Drops the tiles that fail the HSV rule, read as the encoder will see them. A tile that cannot be read stays in the plan: the
+ * Drops the tiles that fail the recipe's filter, read as they are cut for the encoder. A tile that cannot be read stays in the plan: the
  * embed role reports it.
  */
 async function filterTiles(work: Workplace, run: Run, slide: Slide, plan: Plan, signal: AbortSignal): Promise<Plan> {
-  const keep = new Uint8Array(plan.x.length).fill(1);
-  const request = { ...plan.geometry, filter: run.recipe.tile.resampling, fit: null, ...levelPositions(plan) };
-  for await (const chunk of readTiles(slide, request, work.pool, { signal, onStats: work.meter.read })) {
-    const tileBytes = chunk.pixels.length / chunk.count;
-    const failed = new Set(chunk.failures.map(({ index }) => index));
-    for (let i = 0; i < chunk.count; i++) {
-      if (failed.has(chunk.first + i)) continue;
-      keep[chunk.first + i] = keepsTile(chunk.pixels.subarray(i * tileBytes, (i + 1) * tileBytes)) ? 1 : 0;
+  const { filter, limit, tile } = run.recipe;
+  const filters = filtersOf(filter);
+  const { x, y } = levelPositions(plan);
+
+  async function judge(tiles: readonly number[]): Promise<Uint8Array> {
+    const faults = new Uint8Array(tiles.length);
+    const at = { x: Int32Array.from(tiles, (i) => x[i]), y: Int32Array.from(tiles, (i) => y[i]) };
+    const request = { ...plan.geometry, filter: tile.resampling, fit: null, ...at };
+    for await (const chunk of readTiles(slide, request, work.pool, { signal, onStats: work.meter.read })) {
+      const tileBytes = chunk.pixels.length / chunk.count;
+      const failed = new Set(chunk.failures.map(({ index }) => index));
+      for (let i = 0; i < chunk.count; i++) {
+        if (failed.has(chunk.first + i)) continue;
+        const rgb = chunk.pixels.subarray(i * tileBytes, (i + 1) * tileBytes);
+        faults[chunk.first + i] = faultsOf(rgb, plan.geometry.tilePx, filters);
+      }
     }
+    return faults;
   }
-  return applyFilter(plan, keep);
+
+  return filterPlan(plan, filters, limit, judge);
 }

@@ -1,5 +1,5 @@
 import type { ErrorRecord } from '../errors.ts';
-import type { SlideRef } from '../plan/plan.ts';
+import type { PlanCounts, SlideRef } from '../plan/plan.ts';
 import type { SlideReads } from '../source/counted.ts';
 
 /** The stage that a run waits for. */
@@ -56,6 +56,8 @@ export interface RunReport {
     readonly failed: number;
     readonly rejectedByTissue: number;
     readonly rejectedByFilter: number;
+    /** Of the tiles looked at those that fail each filter of the recipe; one may fail several. */
+    readonly filters: PlanCounts['filters'] & object;
   };
   readonly failures: readonly SlideFailure[];
   /** Folder of the overlay pictures, `<slide key>.jpg`. */

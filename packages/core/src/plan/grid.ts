@@ -1,4 +1,3 @@
-import { NightshiftError } from '../errors.ts';
 import type { Level } from '../slide/slide.ts';
 import { type BasePx, basePx } from '../units.ts';
 import type { Plan, PlanCounts, Shard, TileGeometry } from './plan.ts';
@@ -67,9 +66,13 @@ export function planTiles(options: {
     planned,
   };
   if (planned === onTissue) return { x, y, counts };
-  const chosen = Array.from({ length: planned }, (_, i) => Math.floor(((i + 0.5) * onTissue) / planned));
+  const chosen = evenly(planned, onTissue);
   return { x: chosen.map((i) => x[i]), y: chosen.map((i) => y[i]), counts };
 }
+
+/** `count` of the places 0 to `of`, ascending, spread evenly. */
+export const evenly = (count: number, of: number): number[] =>
+  Array.from({ length: count }, (_, i) => Math.floor(((i + 0.5) * of) / count));
 
 /**
  * Top-left corners of the tiles in pixels of the plan's level. Exact: a corner is stored as round(level px * downsample) with
@@ -81,18 +84,6 @@ export function levelPositions(plan: Pick<Plan, 'x' | 'y' | 'geometry'>): { x: I
     x: Int32Array.from(plan.x, (v) => Math.round(v / downsample)),
     y: Int32Array.from(plan.y, (v) => Math.round(v / downsample)),
   };
-}
-
-/** The plan without the tiles whose `keep` is 0 (one value a tile): those are counted as rejected by the filter. */
-export function applyFilter(plan: Plan, keep: Uint8Array): Plan {
-  if (keep.length !== plan.x.length) {
-    throw new NightshiftError('internal', `${keep.length} filter verdicts for a plan of ${plan.x.length} tiles`);
-  }
-  const kept = (_: BasePx, i: number) => keep[i] !== 0;
-  const x = plan.x.filter(kept);
-  const { counts } = plan;
-  const rejectedByFilter = counts.rejectedByFilter + plan.x.length - x.length;
-  return { ...plan, x, y: plan.y.filter(kept), counts: { ...counts, rejectedByFilter, planned: x.length } };
 }
 
 /** The plan's tiles cut into the fewest shards of at most `plan.shardTiles`, of even size; none for no tiles. */

@@ -60,7 +60,8 @@ export function makePlan(input: {
     geometry,
     tissue,
     minTissue: recipe.tissue.min,
-    limit: recipe.limit,
+    // A limit counts tiles that pass the filter, which is to come.
+    limit: recipe.filter === 'none' ? recipe.limit : null,
   });
   if (counts.grid === 0) {
     warnings.push(
@@ -118,6 +119,7 @@ const planSchema = z
       rejectedByFilter: count,
       rejectedByLimit: count,
       planned: count,
+      filters: z.object({ hsv: count.optional(), blur: count.optional(), pen: count.optional() }).optional(),
     }),
     outline: z.object({
       type: z.literal('FeatureCollection'),

@@ -25,12 +25,19 @@ export interface Recipe {
     readonly resampling: Filter;
   };
   readonly tissue: TissueOptions;
-  readonly filter: 'none' | 'hsv';
+  /** What tiles must pass, judged when the slide is planned. */
+  readonly filter: 'none' | (typeof FILTERS)[number];
   /** The person's own mpp for every slide of the run; null: as the slide states. */
   readonly slideMpp: Mpp | null;
-  /** At most this many tiles a slide, spread evenly over its plan; null: all. */
+  /** At most this many tiles a slide, of those that pass the filter, spread evenly; null: all. */
   readonly limit: number | null;
 }
+
+/** `hsv`: H&E colours, Midnight's filter; `blur`: in focus; `pen`: not drawn over. */
+export type FilterName = 'hsv' | 'blur' | 'pen';
+
+/** Filters, and those that a tile must pass together. */
+export const FILTERS = ['hsv', 'blur', 'pen', 'hsv+blur', 'hsv+pen', 'blur+pen', 'hsv+blur+pen'] as const;
 
 /** `patch`: the vector that the model gives, and its patch grid in a column beside it. */
 export type EmbeddingKind = 'cls' | 'mean' | 'cls+mean' | 'patch';
@@ -93,6 +100,8 @@ export interface PlanCounts {
   readonly rejectedByTissue: number;
   readonly rejectedByFilter: number;
   readonly rejectedByLimit: number;
+  /** Of the tiles looked at those that fail each filter of the recipe; one may fail several. Absent without a filter. */
+  readonly filters?: Readonly<Partial<{ [name in FilterName]: number }>>;
   /** Tiles of the plan: grid minus the rejected. */
   readonly planned: number;
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { NightshiftError } from '../errors.ts';
-import type { Recipe } from './plan.ts';
+import { FILTERS, type Recipe } from './plan.ts';
 
 /** JSON with sorted keys and no spaces: equal values give equal text. Throws `internal` on what JSON cannot hold. */
 export function canonicalJson(value: unknown): string {
@@ -68,7 +68,7 @@ export const recipeSchema = z
       resampling: z.enum(['box', 'bilinear', 'bicubic']),
     }),
     tissue: z.strictObject({ method: z.enum(['auto', 'none']), min: z.number().min(0).max(1) }),
-    filter: z.enum(['none', 'hsv']),
+    filter: z.enum(['none', ...FILTERS]),
     slideMpp: positive.nullable(),
     limit: z.int().nonnegative().nullable(),
   })

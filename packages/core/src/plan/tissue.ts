@@ -1,4 +1,5 @@
 import type { Mpp } from '../units.ts';
+import { isBlack, isInk } from './ink.ts';
 import { blur, close, components, fillHoles, smooth } from './morphology.ts';
 
 /** A small picture of a whole slide, at most about a megapixel. */
@@ -30,9 +31,6 @@ const LIMITS = {
   maxThreshold: 15,
   /** Two coloured classes closer than this are one: tinted glass, or a slide full of tissue. */
   minContrast: 6,
-  /** Black is no stain, nor is dark grey: carbon, rims of bubbles, black ink, unscanned black. */
-  black: 40,
-  darkGrey: { value: 120, chroma: 18 },
   /** Glass: at least this bright in each channel. */
   glass: 195,
   /** Smallest piece of tissue and smallest hole, as part of the picture and in pixels. */
@@ -132,20 +130,9 @@ function readColours(rgb: Uint8Array, glass: readonly [number, number, number]) 
     const max = Math.max(r, g, b);
     const min = Math.min(r, g, b);
     saturation[p] = max === 0 ? 0 : (255 * (max - min)) / max;
-    const black = max < LIMITS.black || (max < LIMITS.darkGrey.value && max - min < LIMITS.darkGrey.chroma);
-    kind[p] = black ? BLACK : isInk(r, g, b) ? INK : STAIN;
+    kind[p] = isBlack(r, g, b) ? BLACK : isInk(r, g, b) ? INK : STAIN;
   }
   return { saturation, kind };
-}
-
-/**
- * Vivid green; blue with less red than green; red with hardly any green and blue. Trichrome, Luxol fast blue and pools of blood have
- * such colours too, which is why a pixel alone decides nothing: see `dropPieces`.
- */
-function isInk(r: number, g: number, b: number): boolean {
-  if (g >= r && g >= b) return r < 0.6 * g && b < 0.95 * g;
-  if (b >= r) return r < 0.55 * b && g > r;
-  return r > 150 && g < 0.3 * r && b < 0.35 * r;
 }
 
 /**
