@@ -52,7 +52,7 @@ describe('a folder of several series', () => {
     const entries = await Array.fromAsync(listSources([folder], options));
     const names = ['#1.2.3', '#1.2.4', '5.dcm', '7.dcm'];
     expect(entries.map(({ uri }) => uri)).toEqual(names.map((name) => `${folder}/${name}`));
-    expect(warnings).toEqual([expect.stringContaining('#1.2.6 was left out: it is no whole-slide image (1 files)')]);
+    expect(warnings).toEqual([expect.stringContaining('#1.2.6 was left out: it is no whole-slide image (files: 1)')]);
     expect(await partsOf(entries[0]!.uri)).toEqual({ files: ['1.dcm', '3.dcm'], contentId: entries[0]!.contentId });
     expect(await partsOf(entries[1]!.uri)).toEqual({ files: ['2.dcm', '4.dcm'], contentId: entries[1]!.contentId });
     // As a source of its own too.

@@ -35,8 +35,11 @@ export async function withProgress(
 
 function eventLines(event: RunEvent, { paint }: Terminal): string[] {
   switch (event.type) {
-    case 'slide-failed':
-      return [`${paint('red', '✗')} ${basename(event.slide.uri)} ${paint('dim', `[${event.error.code}]`)}`];
+    case 'slide-failed': {
+      const { slide, error } = event;
+      const reason = error.message.replace(new RegExp(`^${RegExp.escape(slide.uri)}:? `), '');
+      return [`${paint('red', '✗')} ${basename(slide.uri)} ${paint('dim', `[${error.code}]`)} ${reason}`];
+    }
     case 'slide-planned':
       return event.warnings.map((warning) => `${paint('yellow', '!')} ${basename(event.slide.uri)}: ${warning}`);
     case 'notice':
@@ -90,7 +93,7 @@ export function summary(
   ];
 }
 
-function failures({ failures }: RunReport, paint: Terminal['paint']): string[] {
+export function failures({ failures }: RunReport, paint: Terminal['paint']): string[] {
   const shown = 10;
   const lines = failures.slice(0, shown).flatMap(({ uri, scope, tiles, error }) => {
     const subject = error.message.includes(basename(uri)) ? '' : `${basename(uri)}: `;

@@ -22,7 +22,7 @@ import {
   versions,
 } from '@nightshift/core';
 import { RUN_FLAGS, runOptions } from './recipe-flags.ts';
-import { reportOutcome, withProgress } from './run-report.ts';
+import { failures, reportOutcome, withProgress } from './run-report.ts';
 
 export const submitCommand = command({
   name: 'submit',
@@ -93,11 +93,12 @@ export const submitCommand = command({
       );
       if (report.state !== 'submitted') return reportOutcome(report, flags.store !== 'none', terminal);
       return {
-        exit: 0,
+        exit: report.slides.failed > 0 ? 3 : 0,
         data: [],
         piped: [report.out],
         notes: [
-          `${terminal.paint('green', '✓')} ${counted(report.slides.total, 'slide')} submitted as run ${report.run}`,
+          `${terminal.paint('green', '✓')} ${counted(report.slides.total - report.slides.failed, 'slide')} submitted as run ${report.run}`,
+          ...failures(report, terminal.paint),
         ],
         next: [`nightshift status ${quoted(report.out)} --watch`],
         json: report,

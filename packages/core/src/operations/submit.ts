@@ -14,6 +14,7 @@ import type { Queue, Role } from '../queue/queue.ts';
 import { createDecodePool } from '../slide/decode-pool.ts';
 import type { RunHooks } from './embed.ts';
 import { asRun, runRegistry } from './open-run.ts';
+import { refuseUnreadable } from './preflight.ts';
 import { reportOf } from './report.ts';
 import { type SealOptions, sealRun } from './seal-run.ts';
 import { type StatusReader, type StatusReport, statusReader } from './status.ts';
@@ -70,7 +71,8 @@ export async function submit(given: SubmitOptions, hooks: SubmitHooks): Promise<
     await status.read();
     // A slide that failed before is tried again: that is what the same command is given for.
     for (const slide of status.failed()) await record.putFailures(recipeId, slide, { slide: null, tiles: [] });
-    const todo = [...status.unfinished(), ...status.failed(), ...(await unindexed(only, status))];
+    const fit = await refuseUnreadable(only, [...status.unfinished(), ...status.failed()], meter, signal);
+    const todo = [...fit, ...(await unindexed(only, status))];
     const feed = feeder(queue, only, options.priority);
     try {
       feed.give(todo);

@@ -33,7 +33,7 @@ export async function* slidesOfFolder(
     const group = members.map((i) => files[i]!);
     if (uid === null) yield* group;
     else if (!isSlide(members)) {
-      onWarning?.(`${seriesUri(folder, uid)} was left out: it is no whole-slide image (${group.length} files)`);
+      onWarning?.(`${seriesUri(folder, uid)} was left out: it is no whole-slide image (files: ${group.length})`);
     } else if (group.length === 1) yield group[0]!;
     else yield { uri: seriesUri(folder, uid), ...idOf(group) };
   }

@@ -4,7 +4,9 @@ import { extname, join, posix, sep } from 'node:path';
 import { isNightshiftError, NightshiftError } from '../errors.ts';
 import { dicomFolders, slidesOfFolder } from './dicom-folders.ts';
 import { asFolderFiles, isDicom } from './folder.ts';
+import { readGdc } from './gdc.ts';
 import { linesOf, readManifest, resolveUri, type SourceEntry } from './manifest.ts';
+import { type ManifestKind, manifestKind, mayBeManifest } from './manifest-kind.ts';
 import { expandS5cmd, readS5cmd, type S5cmdItem } from './s5cmd.ts';
 import { parseSeriesUri, type SeriesIndex } from './series.ts';
 
@@ -29,10 +31,13 @@ export const SLIDE_EXTENSIONS: readonly string[] = [
 ];
 /** Fields of view: taken where they are named, alone or by a glob that ends so. Beside slides such files are pictures of them. */
 const PICTURE = /\.(png|jpe?g)$/i;
-const MANIFEST_EXTENSIONS = ['.csv', '.jsonl', '.ndjson', '.s5cmd'];
 const GLOB = /[*?[{]/;
 /** Pictures of the label or the whole glass, which may show a patient's name. */
 const LABEL = /[._-](label|macro|thumb|thumbnail)$/i;
+
+/** By its name; a folder is DICOM, and a name without a known ending may be one. */
+export const mayBeDicom = (uri: string): boolean =>
+  isDicom(uri) || !SLIDE_EXTENSIONS.includes(extname(uri).toLowerCase());
 
 export interface ListedObject {
   readonly uri: string;
@@ -60,7 +65,8 @@ export interface ListOptions {
 
 /**
  * The slides that `sources` name, each once. A source is
- * - a file or an object: a slide whatever its name, or a manifest when it ends in .csv, .jsonl, .ndjson or .s5cmd;
+ * - a file or an object: a slide whatever its name, or a manifest when it ends in .csv, .tsv, .jsonl, .ndjson or .s5cmd, and a
+ *   .txt when it begins as a GDC or an s5cmd manifest does;
  * - a directory: every slide below it by extension, in the order of names; hidden files and label pictures are left out;
  *   links are followed, no directory is entered twice; in a store of objects, every slide whose key begins with the folder's;
  *   several .dcm files in one folder are one slide, named by the folder, or one for each series: `<folder>/#<series UID>`;
@@ -73,7 +79,7 @@ export interface ListOptions {
 export async function* listSources(sources: readonly string[], options: ListOptions = {}): AsyncGenerator<SourceEntry> {
   const seen = new Map<string, string>();
   // A store lists no key twice: where that is all there is, nothing is kept of it.
-  const alone = sources.length === 1 && !isManifest(sources[0]!);
+  const alone = sources.length === 1 && !mayBeManifest(sources[0]!);
   for (const source of sources) {
     let found = 0;
     for await (const entry of entriesOf(source, options)) {
@@ -112,7 +118,8 @@ async function* entriesOf(source: string, options: ListOptions): AsyncGenerator<
   if (stats?.isDirectory()) {
     yield* directory(uri, options, new Set());
   } else if (stats !== null) {
-    if (isManifest(uri)) yield* manifest(uri, createReadStream(uri), options);
+    const kind = await manifestKind(uri, () => createReadStream(uri));
+    if (kind !== null) yield* manifest(uri, kind, createReadStream(uri), options);
     else yield { uri };
   } else if (GLOB.test(source)) {
     yield* matches(uri, options);
@@ -123,15 +130,21 @@ async function* entriesOf(source: string, options: ListOptions): AsyncGenerator<
   }
 }
 
-const isManifest = (uri: string): boolean => MANIFEST_EXTENSIONS.includes(extname(uri).toLowerCase());
-
 async function* manifest(
   uri: string,
+  kind: ManifestKind,
   content: AsyncIterable<Uint8Array>,
   options: ListOptions,
 ): AsyncGenerator<SourceEntry> {
-  if (!/\.s5cmd$/i.test(uri)) return yield* readManifest(uri, options.onWarning, content);
-  yield* expandS5cmd(readS5cmd(uri, linesOf(uri, content)), (item) => entriesOfItem(uri, item, options));
+  if (kind === 'rows') return yield* readManifest(uri, options.onWarning, content);
+  const lines = linesOf(uri, content);
+  if (kind === 's5cmd') return yield* expandS5cmd(readS5cmd(uri, lines), (item) => entriesOfItem(uri, item, options));
+  let others = 0;
+  for await (const entry of readGdc(uri, lines)) {
+    if (isSlide(entry.uri, options)) yield entry;
+    else others++;
+  }
+  if (others > 0) options.onWarning?.(`${uri}: left out as no slides by their names: ${others} of its files`);
 }
 
 async function entriesOfItem(path: string, { line, uri }: S5cmdItem, options: ListOptions): Promise<SourceEntry[]> {
@@ -152,8 +165,11 @@ async function* objects(uri: string, store: ObjectListing, options: ListOptions)
   // A star in a key is so rare that a glob is not looked for by name first.
   if (!uri.endsWith('/') && !bucketAlone && !uri.includes('*')) {
     const contentId = await store.contentId(uri);
-    if (contentId !== null && isManifest(uri)) return yield* manifest(uri, store.content(uri), options);
-    if (contentId !== null) return yield { uri, contentId };
+    if (contentId !== null) {
+      const kind = await manifestKind(uri, () => store.content(uri));
+      if (kind !== null) return yield* manifest(uri, kind, store.content(uri), options);
+      return yield { uri, contentId };
+    }
     if (parseSeriesUri(uri) !== null) return yield { uri };
   }
   const glob = GLOB.test(uri);
@@ -269,7 +285,7 @@ async function statOrNull(path: string): Promise<Stats | null> {
 const identify = async (uri: string): Promise<string> => (uri.includes('://') ? uri : realpath(uri).catch(() => uri));
 
 const empty = (source: string): NightshiftError =>
-  MANIFEST_EXTENSIONS.includes(extname(source).toLowerCase())
+  mayBeManifest(source)
     ? new NightshiftError('source-empty', `${source} names no slide`)
     : new NightshiftError(
         'source-empty',

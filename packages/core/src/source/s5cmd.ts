@@ -11,6 +11,9 @@ export interface S5cmdItem {
   readonly uri: string;
 }
 
+/** Whether a line copies from S3. */
+export const isS5cmdLine = (line: string): boolean => /^\s*(cp|sync)\s.*s3:\/\//i.test(line);
+
 /**
  * What an s5cmd manifest names, such as the Imaging Data Commons gives out: lines of `cp [options] s3://bucket/prefix/* target`,
  * with comments after `#`. The targets are of no interest.

@@ -15,6 +15,20 @@ const MOST_FRAMES = 4_000_000;
 const UNCOMPRESSED = ['1.2.840.10008.1.2', '1.2.840.10008.1.2.1'];
 const JPEG = ['1.2.840.10008.1.2.4.50', '1.2.840.10008.1.2.4.51'];
 const JPEG_2000 = ['1.2.840.10008.1.2.4.90', '1.2.840.10008.1.2.4.91'];
+/** Names of others that slides come in (PS3.6, table A-1). */
+const UNREADABLE: Readonly<Record<string, string>> = {
+  '1.2.840.10008.1.2.4.57': 'lossless JPEG',
+  '1.2.840.10008.1.2.4.70': 'lossless JPEG',
+  '1.2.840.10008.1.2.4.80': 'JPEG-LS',
+  '1.2.840.10008.1.2.4.81': 'JPEG-LS',
+  '1.2.840.10008.1.2.4.110': 'JPEG XL',
+  '1.2.840.10008.1.2.4.111': 'JPEG XL',
+  '1.2.840.10008.1.2.4.112': 'JPEG XL',
+  '1.2.840.10008.1.2.4.201': 'High-Throughput JPEG 2000',
+  '1.2.840.10008.1.2.4.202': 'High-Throughput JPEG 2000',
+  '1.2.840.10008.1.2.4.203': 'High-Throughput JPEG 2000',
+  '1.2.840.10008.1.2.5': 'RLE',
+};
 
 /**
  * A DICOM whole-slide image (PS3.3, A.32.8), one file or all files of a series: the instances that call themselves VOLUME are its
@@ -97,7 +111,9 @@ function codecOf({ part, transferSyntax, photometric }: Instance): BlockCodec {
   if (JPEG.includes(transferSyntax)) return { kind: 'jpeg', prefix: jpegPrefix(photometric !== 'RGB') };
   // YBR_ICT and YBR_RCT are the codestream's own transforms, which its decoder undoes.
   if (JPEG_2000.includes(transferSyntax)) return { kind: 'jpeg2000', yCbCr: photometric.startsWith('YBR_FULL') };
-  throw new NightshiftError('slide-unsupported', `${part.uri}: its transfer syntax ${transferSyntax} cannot be read`);
+  const name = UNREADABLE[transferSyntax];
+  const what = name === undefined ? transferSyntax : `${transferSyntax} (${name})`;
+  throw new NightshiftError('slide-unsupported', `${part.uri}: its transfer syntax ${what} cannot be read`);
 }
 
 /** The instances of one level: one, or the parts of a concatenation, in their order. */
