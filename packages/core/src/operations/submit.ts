@@ -113,6 +113,8 @@ function seldom(tell: (message: string) => void): (trouble: NightshiftError) => 
 interface Feeder {
   /** What is to be added from now on, instead of what was left. */
   give(slides: readonly SlideRef[]): void;
+  /** What needs no adding any more: a job that an earlier command had added may have ended meanwhile. */
+  drop(slides: readonly SlideRef[]): void;
   /** Adds as many as the window has room for. */
   some(): Promise<void>;
   /** Adds all that are left. */
@@ -133,6 +135,10 @@ function feeder(queue: Queue, run: Run, priority: number): Feeder {
   return {
     give(slides) {
       left = slides;
+    },
+    drop(slides) {
+      const dropped = new Set(slides);
+      left = left.filter((slide) => !dropped.has(slide));
     },
     async some() {
       while (left.length > 0 && (await queue.counts('plan')).waiting + CHUNK <= MOST_WAITING_SLIDES) await add(CHUNK);
@@ -198,6 +204,7 @@ async function supervise(run: {
       const recorded = report.state === 'done' || report.state === 'failed';
       const behind = recorded ? await unindexed(run.run, status) : [];
       if (recorded && behind.length === 0) break;
+      feed.drop(status.failed());
       const lookMs = performance.now() - looked;
       await feed.some().catch((error) => {
         if (!signal.aborted) throw error;
