@@ -1,34 +1,28 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Cluster, type Yard, yard } from '../fixtures/faults/cluster.ts';
-import { type Cost, costOf, tell } from '../fixtures/faults/measured.ts';
 import type { Stop } from '../fixtures/faults/points.ts';
 
 let y: Yard;
 beforeAll(async () => {
-  y = await yard();
+  y = await yard({ copies: 5 });
 });
-afterAll(async () => {
-  await y?.close();
-  tell(`kill -9 of a worker at each of ${costs.length} points, lease 4 s, check 1 s`, costs);
-});
+afterAll(() => y?.close());
 
-type Point = Omit<Stop, 'signal'> & { readonly name: string };
-const point = (at: string, more: { about?: string; nth?: number } = {}): Point => ({
-  at,
-  ...more,
-  name: [at, more.about && `of ${more.about}`, more.nth && `number ${more.nth}`].filter(Boolean).join(' '),
-});
+type Point = Omit<Stop, 'signal'>;
+const point = (at: string, more: Omit<Point, 'at'> = {}): Point => ({ at, ...more });
 
-const costs: Cost[] = [];
-
-/** A worker dies at the point; another one comes and does what is left. */
-async function killedAt(cluster: Cluster, { name: _, ...stop }: Point): Promise<void> {
+/**
+ * A worker dies at the first point, the next one at the second, and so on, each started when the one before is dead: it takes other
+ * shards while the leases of the dead run out. The last one does what is left.
+ */
+async function swept(cluster: Cluster, points: readonly Point[]): Promise<void> {
   await cluster.submit();
-  const worker = cluster.worker([{ ...stop, signal: 'SIGKILL' }]);
-  const { signal, stderr } = await worker.ended;
-  expect(signal, stderr).toBe('SIGKILL');
+  for (const at of points) {
+    const worker = cluster.worker([{ ...at, signal: 'SIGKILL' }], ['--exit-when-empty']);
+    const { signal, stderr } = await worker.ended;
+    expect(signal, `${JSON.stringify(at)}\n${stderr}`).toBe('SIGKILL');
+  }
   await cluster.finish();
-  costs.push(costOf(cluster, worker.pid));
   expect(await cluster.problems()).toEqual([]);
   expect(putTwice(cluster)).toEqual([]);
 }
@@ -44,49 +38,56 @@ function putTwice(cluster: Cluster): string[] {
     .map(({ about }) => about);
 }
 
-describe.concurrent('a worker is killed with kill -9 and loses nothing,', () => {
-  it.for([
-    point('after take plan'),
-    point('before read'),
-    point('before put plans'),
-    point('during put plans'),
-    point('after put plans', { about: '.json' }),
-    point('before add embed'),
-    point('after add embed'),
-    point('during put qc'),
-    point('before ack plan'),
-    point('after ack plan'),
-  ])('planning: $name', (at) => killedAt(y.cluster({ only: 'one' }), at));
+describe.concurrent('a run whose workers are killed with kill -9 one after the other loses nothing,', () => {
+  it('before, in and after each step of planning', () =>
+    swept(y.cluster({ only: 'one' }), [
+      point('after take plan'),
+      point('before read'),
+      point('before put plans'),
+      point('during put plans'),
+      point('after put plans', { about: '.json' }),
+      point('before add embed'),
+      point('after add embed'),
+      point('during put qc'),
+      point('before ack plan'),
+      point('after ack plan'),
+    ]));
 
-  it.for([
-    point('after take embed', { nth: 2 }),
-    point('before read'),
-    point('after read'),
-    point('before infer'),
-    point('after infer'),
-    point('before put shards'),
-    point('during put shards'),
-    point('after put shards'),
-    point('after put shards', { nth: 3 }),
-    point('before add index'),
-    point('after add index'),
-    point('before ack embed'),
-    point('after ack embed'),
-    point('before put slides', { about: 'one' }),
-    point('during put slides', { about: 'one' }),
-    point('after put slides', { about: 'one' }),
-  ])('embedding: $name', (at) => killedAt(y.cluster({ planned: true }), at));
+  it('before and after take, read, infer and, where it is a whole slide, put of a shard', () =>
+    swept(y.cluster({ planned: true }), [
+      point('after take embed', { nth: 2 }),
+      point('before read'),
+      point('after read'),
+      point('before infer'),
+      point('after infer'),
+      point('before put slides', { about: '/one' }),
+      point('during put slides', { about: '/one' }),
+      point('after put slides', { about: '/one' }),
+    ]));
 
-  it.for([
-    point('after take index'),
-    point('before put slides', { about: 'many' }),
-    point('during put slides', { about: 'many' }),
-    point('after put slides', { about: 'many' }),
-    point('after delete shards'),
-    point('after delete shards', { nth: 3 }),
-    point('before upsert'),
-    point('after upsert'),
-    point('before ack index'),
-    point('after ack index'),
-  ])('indexing: $name', (at) => killedAt(y.cluster({ planned: true }), at));
+  it('before, in and after put, hand on and ack of a shard', () =>
+    swept(y.cluster({ planned: true }), [
+      point('before put shards'),
+      point('during put shards'),
+      point('after put shards'),
+      point('after put shards', { nth: 3 }),
+      point('before add index'),
+      point('after add index'),
+      point('before ack embed'),
+      point('after ack embed'),
+    ]));
+
+  it('before, in and after join, index and ack of a slide', () =>
+    swept(y.cluster({ planned: true }), [
+      point('after take index'),
+      point('before put slides', { about: '/many' }),
+      point('during put slides', { about: '/many' }),
+      point('after put slides', { about: '/many' }),
+      point('after delete shards'),
+      point('after delete shards', { nth: 3 }),
+      point('before upsert'),
+      point('after upsert'),
+      point('before ack index'),
+      point('after ack index'),
+    ]));
 });

@@ -82,7 +82,7 @@ describe.concurrent('a shard', () => {
     expect(await cluster.problems()).toEqual([]);
     const cost = costOf(cluster, killed.pid);
     expect(cost.recoverySeconds).toBeLessThan(35);
-    tell('kill -9 of a worker, standard lease of 20 s, check of 10 s', [cost]);
+    tell('kill -9 of a worker, standard lease of 20 s, check of 10 s', cost);
   });
 
   it('is embedded by the real model to the same vectors, and a killed worker leaves no process behind', async () => {

@@ -8,7 +8,7 @@ import { type Ended, succeeded } from '../fixtures/faults/program.ts';
 
 let y: Yard;
 beforeAll(async () => {
-  y = await yard();
+  y = await yard({ copies: 3 });
 });
 afterAll(() => y?.close());
 
@@ -24,42 +24,47 @@ async function completed(cluster: Cluster, submits = [cluster.producer()]): Prom
 const reportOf = ({ stdout }: Ended) => JSON.parse(stdout) as RunReport;
 
 describe.concurrent('nightshift submit', () => {
-  it.for([
-    ['before put dataset', ''],
-    ['during put dataset', ''],
-    ['after put dataset', ''],
-    ['after put run', ''],
-    ['before add plan', ''],
-    ['after add plan', ''],
-    ['after take plan', ''],
-    ['after put plans', '.json'],
-    ['after add embed', ''],
-    ['during put qc', ''],
-    ['after ack plan', ''],
-    ['before optimize', ''],
-  ] as const)('that is killed %s %s is completed by the same command', async ([at, about]) => {
+  it('that is killed before, in and after each step, again and again, is completed by the same command', async () => {
     const cluster = y.cluster({ only: 'one' });
-    const killed = cluster.producer([{ at, about, signal: 'SIGKILL' }]);
-    if (at === 'before optimize') await completed(cluster, [killed]);
-    expect((await killed.ended).signal).toBe('SIGKILL');
-    const [ended] = await completed(cluster);
-    expect(ended, ended!.stderr).toMatchObject({ code: 0 });
-    expect(reportOf(ended!)).toMatchObject({ state: 'done', slides: { total: 1, done: 1, failed: 0 } });
+    for (const at of [
+      'before put dataset',
+      'during put dataset',
+      'after put dataset',
+      'after put run',
+      'before add plan',
+      'after add plan',
+      'after take plan',
+      'before put plans',
+      'during put plans',
+      'after put plans',
+      'after add embed',
+      'during put qc',
+      'after ack plan',
+    ]) {
+      const { signal, stderr } = await cluster.producer([{ at, signal: 'SIGKILL' }]).ended;
+      expect(signal, `${at}\n${stderr}`).toBe('SIGKILL');
+    }
+    const [killed] = await completed(cluster, [cluster.producer([{ at: 'before optimize', signal: 'SIGKILL' }])]);
+    expect(killed!.signal).toBe('SIGKILL');
+    const ended = await cluster.producer().ended;
+    expect(ended, ended.stderr).toMatchObject({ code: 0 });
+    expect(reportOf(ended)).toMatchObject({ state: 'done', slides: { total: 3, done: 3, failed: 0 } });
     expect(await cluster.problems()).toEqual([]);
   });
 
   it('that is killed after each chunk of its slides leaves none of them out', async () => {
     const junk = y.path('junk');
     mkdirSync(junk);
-    for (let i = 0; i < 1050; i++) writeFileSync(join(junk, `${i}.svs`), `page ${i} of the minutes`);
-    const cluster = y.cluster({ sources: [join(y.slides, 'many.svs'), junk], only: 'many' });
-    for (const nth of [1, 2, 3]) {
+    for (let i = 0; i < 510; i++) writeFileSync(join(junk, `${i}.svs`), `page ${i} of the minutes`);
+    const slides = ['many', 'many-2', 'many-3'].map((name) => join(y.slides, `${name}.svs`));
+    const cluster = y.cluster({ sources: [...slides, junk], only: 'many' });
+    for (const nth of [1, 2]) {
       const killed = cluster.producer([{ at: 'after add plan', nth, signal: 'SIGKILL' }], ['--detach']);
       expect((await killed.ended).signal).toBe('SIGKILL');
     }
     const [ended] = await completed(cluster);
     expect(ended, ended!.stderr).toMatchObject({ code: 3 });
-    expect(reportOf(ended!).slides).toMatchObject({ total: 1051, done: 1, failed: 1050 });
+    expect(reportOf(ended!).slides).toMatchObject({ total: 513, done: 3, failed: 510 });
     expect(await cluster.problems()).toEqual([]);
   });
 
