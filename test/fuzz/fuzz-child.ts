@@ -3,54 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isNightshiftError } from '../../packages/core/src/errors.ts';
 import { Coverage } from './coverage.ts';
+import type { FuzzMessage, FuzzTask } from './fuzz-task.ts';
 import { mutate } from './mutate.ts';
 import { PLANTED } from './planted.ts';
 import { Random } from './random.ts';
 import { TARGETS } from './targets.ts';
 
-/** What a child is to do: replay the files of `replay`, or invent inputs from those of `corpus`. */
-export interface FuzzTask {
-  readonly target: string;
-  /** Folders and files of inputs. */
-  readonly corpus: readonly string[];
-  /** Inputs to invent; 0: the corpus alone. */
-  readonly inputs: number;
-  readonly seconds: number;
-  readonly seed: number;
-  /** Where the input in work is written, for whoever finds this process dead. */
-  readonly current: string;
-  readonly limits: Limits;
-}
-
-export type FuzzMessage =
-  | { readonly type: 'finding'; readonly what: string; readonly input: string }
-  /** An input that ran code which no earlier one had. */
-  | { readonly type: 'new'; readonly input: string }
-  | { readonly type: 'alive' }
-  | { readonly type: 'report'; readonly report: FuzzReport };
-
-export interface FuzzReport {
-  readonly inputs: number;
-  /** Inputs by the code that they were refused with, and those that were understood. */
-  readonly outcomes: Readonly<Record<string, number>>;
-  /** Functions of the core that ran, and characters of these that did not. */
-  readonly functions: number;
-  readonly missed: number;
-  /** CPU seconds of the slowest input. */
-  readonly slowest: number;
-  readonly peakMiB: number;
-}
-
-/** What a bad file may cost, in CPU seconds. */
-export interface Limits {
-  readonly seconds: number;
-  readonly MiB: number;
-  /** Nothing heard for so long: the input in work never ends. Wall time, on a machine that does other work too. */
-  readonly hangSeconds: number;
-}
-export const LIMITS: Limits = { seconds: 5, MiB: 512, hangSeconds: 30 };
-
-if (process.argv[2] !== undefined) await work(JSON.parse(process.argv[2]) as FuzzTask);
+await work(JSON.parse(process.argv[2]!) as FuzzTask);
 
 async function work(task: FuzzTask): Promise<void> {
   const { limits } = task;
@@ -65,7 +24,8 @@ async function work(task: FuzzTask): Promise<void> {
   let inputs = 0;
   let slowest = 0;
   let alive = performance.now();
-  const send = (message: FuzzMessage) => process.send!(message);
+  const send = (message: FuzzMessage, sent: () => void = () => {}) =>
+    process.send!(message, undefined, undefined, sent);
   const base64 = (input: Buffer) => input.toString('base64');
 
   function finding(what: string, input: Buffer): void {
@@ -122,8 +82,8 @@ async function work(task: FuzzTask): Promise<void> {
   }
   if (peakMiB() > limits.MiB) finding(`it took ${Math.round(peakMiB())} MiB`, readFileSync(task.current));
   rmSync(folder, { recursive: true, force: true });
-  send({ type: 'report', report: { inputs, outcomes, ...coverage.state, slowest, peakMiB: Math.round(peakMiB()) } });
-  process.disconnect!();
+  const report = { inputs, outcomes, ...coverage.state, slowest, peakMiB: Math.round(peakMiB()) };
+  send({ type: 'report', report }, () => process.disconnect!());
 }
 
 /** The content of a file, or of every file of a folder in the order of their names. */

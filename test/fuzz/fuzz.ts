@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type FuzzMessage, type FuzzReport, type FuzzTask, LIMITS, type Limits } from './fuzz-child.ts';
+import { type FuzzMessage, type FuzzReport, type FuzzTask, LIMITS, type Limits } from './fuzz-task.ts';
 
 /** An input that breaks a promise, and what became of it. */
 export interface Finding {

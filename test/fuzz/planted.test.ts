@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { fuzz } from './fuzz.ts';
-import { LIMITS } from './fuzz-child.ts';
+import { LIMITS } from './fuzz-task.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'nightshift-planted-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -7,8 +7,8 @@ export interface XmlElement {
   readonly text: string;
 }
 
-/** Elements that a text may hold. Metadata of a slide has some hundreds. */
-const MOST_ELEMENTS = 20_000;
+/** Tags that a text may hold, opening and closing. Metadata of a slide has some hundreds. */
+const MOST_TAGS = 20_000;
 const MOST_DEPTH = 64;
 
 /** A name that follows the start or a space: no long word is looked at from each of its letters. */
@@ -33,13 +33,14 @@ export function parseXml(text: string): XmlElement | null {
     at = end + (kind?.to.length ?? 1);
     if (kind?.text) open.at(-1)!.text += text.slice(start + kind.from.length, end);
     if (kind) continue;
+    if (++count > MOST_TAGS) return null;
     const [, slash, name, rest] = /^(\/?)([^\s/]*)([\s\S]*)$/.exec(text.slice(start + 1, end))!;
     if (slash === '/') {
       const closed = open.findLastIndex((element) => element.name === local(name!));
       if (closed > 0) open.length = closed;
       continue;
     }
-    if (++count > MOST_ELEMENTS || open.length > MOST_DEPTH) return null;
+    if (open.length > MOST_DEPTH) return null;
     const element: Open = { name: local(name!), attributes: attributesOf(rest!), children: [], text: '' };
     open.at(-1)!.children.push(element);
     if (!rest!.endsWith('/')) open.push(element);
@@ -76,7 +77,7 @@ export function findAll(element: XmlElement, name: string): XmlElement[] {
 
 /** A number of an attribute or of text, null where it is none. */
 export function xmlNumber(text: string | undefined): number | null {
-  return text !== undefined && /^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i.test(text) ? Number(text) : null;
+  return text !== undefined && /^\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*$/i.test(text) ? Number(text) : null;
 }
 
 interface Open {

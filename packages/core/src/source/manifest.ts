@@ -125,10 +125,12 @@ async function* csvRows(path: string, lines: AsyncIterable<string>): AsyncGenera
     if (header === null) {
       header = fields.map((field) => field.trim());
       const columns = header.map((name) => name.toLowerCase());
+      const seen = new Set<string>();
       if (!columns.includes('uri')) throw invalid(path, line, `no \`uri\` column among ${listed(header)}`);
       for (const [i, name] of columns.entries()) {
         if (name === '') throw invalid(path, line, `column ${i + 1} has no name`);
-        if (columns.indexOf(name) !== i) throw invalid(path, line, `column "${name}" comes twice`);
+        if (seen.has(name)) throw invalid(path, line, `column "${name}" comes twice`);
+        seen.add(name);
         if (OWN_COLUMNS.includes(name)) header[i] = name;
       }
       continue;
@@ -148,27 +150,31 @@ async function* csvRecords(
   let separator: string | null = null;
   let line = 0;
   let start = 0;
-  let pending = '';
+  let pending: string[] = [];
+  let chars = 0;
+  let open = false;
   for await (const text of lines) {
     line++;
-    if (pending === '') start = line;
-    pending = pending === '' ? text : `${pending}\n${text}`;
-    if (pending.length > MAX_LINE_CHARS)
-      throw invalid(path, start, 'a record is longer than 1 MiB: a quote is not closed');
-    if (isOpen(pending)) continue;
-    const record = pending;
-    pending = '';
+    if (pending.length === 0) start = line;
+    pending.push(text);
+    chars += text.length + 1;
+    if (chars > MAX_LINE_CHARS) throw invalid(path, start, 'a record is longer than 1 MiB: a quote is not closed');
+    // A quoted field goes on where the number of quotes is odd, escaped ones counting two.
+    open = open !== hasOddQuotes(text);
+    if (open) continue;
+    const record = pending.join('\n');
+    pending = [];
+    chars = 0;
     if (record.trim() === '') continue;
     separator ??= [',', ';', '\t'].find((candidate) => record.includes(candidate)) ?? ',';
     yield { line: start, fields: fieldsOf(record, separator, path, start) };
   }
-  if (pending !== '') throw invalid(path, start, 'a quote is not closed');
+  if (open) throw invalid(path, start, 'a quote is not closed');
 }
 
-/** True while a quoted field has not ended: the number of quotes is odd, escaped ones counting two. */
-function isOpen(record: string): boolean {
+function hasOddQuotes(line: string): boolean {
   let quotes = 0;
-  for (let at = record.indexOf('"'); at !== -1; at = record.indexOf('"', at + 1)) quotes++;
+  for (let at = line.indexOf('"'); at !== -1; at = line.indexOf('"', at + 1)) quotes++;
   return quotes % 2 === 1;
 }
 

@@ -13,11 +13,11 @@ export interface PixelElement {
   readonly length: number | null;
 }
 
-/** `more`: the bytes end before the pixels do; `corrupt`: they cannot be a data set. */
+/** `more`: the bytes end before the pixels do; `corrupt`: they cannot be a data set; `limits`: they hold more than one has. */
 export class DatasetError extends Error {
-  readonly kind: 'more' | 'corrupt';
+  readonly kind: 'more' | 'corrupt' | 'limits';
 
-  constructor(kind: 'more' | 'corrupt', what: string) {
+  constructor(kind: DatasetError['kind'], what: string) {
     super(what);
     this.kind = kind;
   }
@@ -29,6 +29,8 @@ const ITEM_END = 0xfffe_e00d;
 const SEQUENCE_END = 0xfffe_e0dd;
 const UNDEFINED = 0xffff_ffff;
 const MOST_DEPTH = 16;
+/** Elements and items. 200,000 frames with a position each have about 3 million. */
+const MOST_ELEMENTS = 4_000_000;
 /** Value representations whose length has 32 bits (PS3.5, table 7.1-1). */
 const LONG = new Set(['OB', 'OD', 'OF', 'OL', 'OV', 'OW', 'SQ', 'SV', 'UC', 'UN', 'UR', 'UT', 'UV']);
 
@@ -51,6 +53,7 @@ interface Header {
 class Walk {
   readonly #view: DataView;
   readonly #bytes: Uint8Array;
+  #elements = 0;
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
@@ -91,6 +94,7 @@ class Walk {
     const end = length === UNDEFINED ? Number.POSITIVE_INFINITY : at + length;
     while (at < end) {
       this.#need(at + 8);
+      this.#count();
       const item = this.#tag(at);
       const itemLength = this.#view.getUint32(at + 4, true);
       at += 8;
@@ -110,6 +114,7 @@ class Walk {
 
   #header(at: number, explicit: boolean): Header {
     this.#need(at + 8);
+    this.#count();
     const tag = this.#tag(at);
     if (!explicit || tag >= ITEM) return { tag, vr: '', at: at + 8, length: this.#view.getUint32(at + 4, true) };
     const vr = String.fromCharCode(this.#bytes[at + 4]!, this.#bytes[at + 5]!);
@@ -117,6 +122,10 @@ class Walk {
     if (!LONG.has(vr)) return { tag, vr, at: at + 8, length: this.#view.getUint16(at + 6, true) };
     this.#need(at + 12);
     return { tag, vr, at: at + 12, length: this.#view.getUint32(at + 8, true) };
+  }
+
+  #count(): void {
+    if (++this.#elements > MOST_ELEMENTS) throw new DatasetError('limits', `more than ${MOST_ELEMENTS} elements`);
   }
 
   #tag(at: number): number {

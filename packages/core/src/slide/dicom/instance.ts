@@ -45,6 +45,7 @@ const DEFLATED = '1.2.840.10008.1.2.1.99';
 const FIRST_BYTES = 4_096;
 /** 200,000 frames with a position each take 40 MB. */
 const MOST_BYTES = 64 << 20;
+const MOST_POSITIONS = 1_000_000;
 
 /**
  * Reads the data set of one file, no pixels: of a label or an overview, which may show a patient's name, not more than its
@@ -73,6 +74,9 @@ export async function readInstance(source: ByteSource, part: SourcePart): Promis
     } catch (error) {
       if (!(error instanceof DatasetError)) throw error;
       if (error.kind === 'corrupt') throw corrupt(error.message);
+      if (error.kind === 'limits') {
+        throw new NightshiftError('slide-limits', `${part.uri} exceeds a safety limit: ${error.message}`);
+      }
       if (collected.isOther() || (whole && collected.isNoSlide())) return collected.instance(part, null);
       if (whole) {
         const message = `${part.uri} has ${part.size} bytes and ends within its data set`;
@@ -262,6 +266,9 @@ class Collector {
     item: (tag) => {
       if (tag === 0x0028_9110) return this.#measures;
       if (tag !== 0x0048_021a) return null;
+      if (this.#positions.length >= 2 * MOST_POSITIONS) {
+        throw new DatasetError('limits', `places of more than ${MOST_POSITIONS} frames`);
+      }
       this.#positions.push(0, 0);
       return this.#position;
     },

@@ -21,5 +21,5 @@ export async function openAperio(tiff: Tiff, ifds: readonly Ifd[], description: 
 
 function field(description: string, key: string): number | null {
   const value = new RegExp(`\\|\\s*${key}\\s*=\\s*([^|]*)`).exec(description)?.[1]?.trim().replace(',', '.');
-  return value === undefined || !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value) ? null : Number(value);
+  return value === undefined || !/^[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i.test(value) ? null : Number(value);
 }

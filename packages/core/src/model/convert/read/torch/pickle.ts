@@ -86,6 +86,7 @@ export function unpickle(bytes: Buffer, start: number, { globals, persistent, in
   };
   const remember = (index: number): void => {
     memo.set(index, peek());
+    if (memo.size > MAX_VALUES) throw invalid(`remembers more than ${MAX_VALUES} values: no checkpoint has so many`);
   };
   const recall = (index: number): void => {
     const value = memo.get(index);
