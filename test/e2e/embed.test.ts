@@ -249,6 +249,43 @@ describe('embed', () => {
     expect(await check(b.path('filtered-some'))).toMatchObject({ ok: true });
   });
 
+  it('takes tissue from outlines, its own among them, and makes another run when one is drawn anew', async () => {
+    const sources = [b.slide('a.svs'), b.slide('b.svs')];
+    const found = await run({ sources, model: b.model, out: b.path('found'), store: 'none' });
+    const own = join(b.path('found'), found.report.recipe, 'plans');
+    const tissue = { method: 'outline', min: 0.4 } as const;
+    const drawn = { sources, model: b.model, out: b.path('drawn'), store: 'none', tissue, tissueOutlines: own };
+    const { report } = await run(drawn);
+    expect(report.slides).toMatchObject({ done: 2, failed: 0 });
+    // The same shapes, drawn on a finer picture: at most some border tiles differ.
+    expect(Math.abs(report.tiles.planned - found.report.tiles.planned)).toBeLessThanOrEqual(4);
+    expect((await run(drawn)).report).toMatchObject({ run: report.run, slides: { skipped: 2 } });
+
+    const folder = b.path('outlines');
+    mkdirSync(folder);
+    const square = [
+      [0, 0],
+      [672, 0],
+      [672, 672],
+      [0, 672],
+      [0, 0],
+    ];
+    const patient = { name: 'Doe^Jane' };
+    const feature = { type: 'Feature', properties: patient, geometry: { type: 'Polygon', coordinates: [square] } };
+    writeFileSync(join(folder, 'a.geojson'), JSON.stringify({ type: 'FeatureCollection', features: [feature] }));
+    writeFileSync(join(folder, 'b.geojson'), '{"type": "Fea');
+    const anew = await run({ ...drawn, tissueOutlines: folder });
+    expect(anew.report.run).not.toBe(report.run);
+    expect(anew.report).toMatchObject({ slides: { done: 1, failed: 1 }, tiles: { planned: 9, embedded: 9 } });
+    expect(anew.report.failures).toMatchObject([{ error: { code: 'outline-missing' }, uri: sources[1] }]);
+    expect(anew.events).toContainEqual({ type: 'notice', message: expect.stringContaining('b.geojson: not JSON') });
+    expect(await verify({ out: b.path('drawn'), run: anew.report.run, store: 'none' })).toMatchObject({ ok: true });
+    const kept = readdirSync(b.path('drawn'), { recursive: true, withFileTypes: true }).filter((e) => e.isFile());
+    for (const { parentPath, name } of kept) {
+      expect(readFileSync(join(parentPath, name), 'latin1')).not.toContain(patient.name);
+    }
+  });
+
   it('serves CLS and mean from the one graph that gives both', async () => {
     const source = b.slide('a.svs');
     const of = async (embedding: 'cls+mean' | 'cls' | 'mean') => {

@@ -47,6 +47,10 @@ export const ERROR_CODES = {
   'slide-changed': slide('The file was replaced while it was read: run the same command again.', true),
   'mpp-missing': slide('State it with --slide-mpp, e.g. --slide-mpp 0.25 for a 40x scan.'),
   'mpp-absurd': slide('State the true value with --slide-mpp, e.g. --slide-mpp 0.25 for a 40x scan.'),
+  'outline-missing': slide(
+    'Add <slide name>.geojson to the folder of outlines, or run such slides without --tissue-outlines.',
+  ),
+  'outline-invalid': slide('Export the outline again: GeoJSON Polygons in level-0 pixels.'),
   'mpp-too-coarse': slide('Choose a coarser --mpp: the slide holds no such detail.'),
   // the run
   usage: usage('See `nightshift --help`.'),

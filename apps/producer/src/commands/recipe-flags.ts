@@ -1,5 +1,5 @@
-import { choice, integer, modelDirs, needed, number, SHARED, type Values } from '@nightshift/cli';
-import { FILTERS, type SealOptions } from '@nightshift/core';
+import { choice, integer, modelDirs, needed, number, SHARED, text, type Values } from '@nightshift/cli';
+import { FILTERS, NightshiftError, type SealOptions } from '@nightshift/core';
 
 const PX = { unit: 'px', min: 16, max: 4096 } as const;
 const MPP = { unit: 'um/px', min: 0.05, max: 20 } as const;
@@ -24,6 +24,10 @@ export const RUN_FLAGS = {
   model: needed(SHARED.model),
   out: SHARED.out,
   ...TILE_FLAGS,
+  tissueOutlines: text({
+    about: 'take tissue from outlines instead: a folder or s3:// prefix of <slide name>.geojson',
+    placeholder: 'DIR',
+  }),
   filter: choice({
     values: ['none', ...FILTERS],
     about: 'leave tiles out; hsv: less than 60 % of H&E-coloured pixels, blur: out of focus, pen: drawn over',
@@ -57,10 +61,19 @@ export const runOptions = (sources: readonly string[], flags: Values<typeof RUN_
   mpp: flags.mpp,
   overlapPx: flags.overlap,
   embedding: flags.embedding,
-  tissue: { method: flags.tissue, min: flags.minTissue },
+  tissue: { method: tissueMethod(flags), min: flags.minTissue },
+  tissueOutlines: flags.tissueOutlines,
   filter: flags.filter,
   slideMpp: flags.slideMpp,
   limit: flags.limit,
   shardTiles: flags.shardTiles,
   store: flags.store,
 });
+
+function tissueMethod({ tissue, tissueOutlines }: Values<typeof RUN_FLAGS>): SealOptions['tissue']['method'] {
+  if (tissueOutlines === null) return tissue;
+  if (tissue === 'auto') return 'outline';
+  throw new NightshiftError('usage', '--tissue none takes the whole slide, --tissue-outlines what is drawn', {
+    next: 'Leave one of them out.',
+  });
+}

@@ -3,11 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { composeListing, composeSeries, composeSource } from '../compose.ts';
 import { isNightshiftError, NightshiftError } from '../errors.ts';
-import type { SlideRef } from '../plan/plan.ts';
+import { parseOutline } from '../plan/outline-file.ts';
+import type { SlideRef, TissueOutline } from '../plan/plan.ts';
 import { slideKey } from '../plan/recipe.ts';
 import { datasetHash, type SlideMetadata } from '../record/run.ts';
 import { listSources } from '../source/list.ts';
 import { linesOf, type SourceEntry } from '../source/manifest.ts';
+import { type OutlineFolder, outlineNames } from '../source/outlines.ts';
 import { mpp } from '../units.ts';
 
 /** Slides opened at once while their identities are read. */
@@ -27,6 +29,12 @@ export interface Dataset {
   close(): Promise<void>;
 }
 
+export interface OutlineSource {
+  readonly folder: OutlineFolder;
+  /** @returns the digest */
+  keep(outline: TissueOutline): Promise<string>;
+}
+
 interface Line {
   readonly ref: SlideRef;
   readonly metadata: SlideMetadata | null;
@@ -42,6 +50,8 @@ export async function listDataset(
   options: {
     readonly signal: AbortSignal;
     readonly onWarning: (message: string) => void;
+    /** Where the outlines of the slides lie, and who keeps them (their digest is what is listed); null: tissue is not drawn. */
+    readonly outlines?: OutlineSource | null;
     /** For tests: what the sources name, in place of listing them. */
     readonly entries?: AsyncIterable<SourceEntry>;
   },
@@ -52,7 +62,7 @@ export async function listDataset(
     let described = 0;
     const listed =
       options.entries ?? listSources(sources, { ...options, objects: composeListing, series: await composeSeries() });
-    for await (const line of identified(listed, options.signal)) {
+    for await (const line of identified(listed, options)) {
       hash.add(line.ref);
       if (line.metadata) described++;
       await file.add(line);
@@ -77,11 +87,14 @@ export async function listDataset(
 }
 
 /** In the order of the entries; the identities of the next ones are read meanwhile. */
-async function* identified(entries: AsyncIterable<SourceEntry>, signal: AbortSignal): AsyncGenerator<Line> {
+async function* identified(
+  entries: AsyncIterable<SourceEntry>,
+  { signal, outlines = null, onWarning }: Parameters<typeof listDataset>[1],
+): AsyncGenerator<Line> {
   const ahead: Promise<Line>[] = [];
   for await (const entry of entries) {
     signal.throwIfAborted();
-    const line = identify(entry);
+    const line = identify(entry, outlines, onWarning);
     // Awaited in its turn; a failure until then is no bug.
     line.catch(() => {});
     ahead.push(line);
@@ -90,14 +103,38 @@ async function* identified(entries: AsyncIterable<SourceEntry>, signal: AbortSig
   for (const line of ahead) yield await line;
 }
 
-async function identify({ uri, mpp: own, id, metadata, ...entry }: SourceEntry): Promise<Line> {
+async function identify(
+  { uri, mpp: own, id, metadata, ...entry }: SourceEntry,
+  outlines: OutlineSource | null,
+  onWarning: (message: string) => void,
+): Promise<Line> {
   const contentId = entry.contentId ?? (await contentIdOf(uri));
-  const key = slideKey(uri, contentId, own ?? null);
+  const undrawn = slideKey(uri, contentId, own ?? null);
+  const drawn = outlines ? { outline: await digestOf(outlines, uri, undrawn, onWarning) } : {};
+  const key = outlines ? slideKey(uri, contentId, own ?? null, drawn.outline) : undrawn;
   const described = id !== undefined || metadata !== undefined;
   return {
-    ref: { key, uri, contentId, mpp: own === undefined ? null : mpp(own) },
+    ref: { key, uri, contentId, mpp: own === undefined ? null : mpp(own), ...drawn },
     metadata: described ? { key, id: id ?? null, columns: metadata ?? {} } : null,
   };
+}
+
+/** Empty where there is none that can be read: the slide fails by that, and the others go on. */
+async function digestOf(
+  { folder, keep }: OutlineSource,
+  uri: string,
+  key: string,
+  onWarning: (message: string) => void,
+): Promise<string> {
+  const found = await folder.read(outlineNames(uri, key));
+  if (found === null) return '';
+  try {
+    return await keep(parseOutline(found.text, found.uri));
+  } catch (error) {
+    if (!isNightshiftError(error, 'outline-invalid')) throw error;
+    onWarning(error.message);
+    return '';
+  }
 }
 
 async function contentIdOf(uri: string): Promise<string> {

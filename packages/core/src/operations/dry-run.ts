@@ -5,16 +5,18 @@ import { findModel } from '../model/find.ts';
 import { slideCache } from '../pipeline/slide-cache.ts';
 import { levelPositions, shardsOf } from '../plan/grid.ts';
 import { makePlan } from '../plan/make-plan.ts';
-import type { Plan, Recipe, SlideRef } from '../plan/plan.ts';
-import { recipeId } from '../plan/recipe.ts';
+import { outlineDigest, parseOutline } from '../plan/outline-file.ts';
+import type { Plan, Recipe, SlideRef, TissueOutline } from '../plan/plan.ts';
+import { recipeId, slideKey } from '../plan/recipe.ts';
 import { createDecodePool } from '../slide/decode-pool.ts';
 import { layoutOf } from '../slide/layout.ts';
 import { resolveMpp } from '../slide/mpp.ts';
 import { readOverview } from '../slide/overview.ts';
 import type { Slide } from '../slide/slide.ts';
-import { listDataset } from './dataset.ts';
+import { outlineNames } from '../source/outlines.ts';
+import { listDataset, type OutlineSource } from './dataset.ts';
 import { recipeOf } from './recipe-options.ts';
-import type { SealOptions } from './seal-run.ts';
+import { outlinesOf, type SealOptions } from './seal-run.ts';
 
 export interface DryRunReport {
   readonly version: 1;
@@ -49,7 +51,8 @@ export async function dryRun(
   const { signal } = hooks;
   const model = await findModel(options.model, options.modelDirs);
   const recipe = recipeOf(options, model.info);
-  const dataset = await listDataset(options.sources, { signal, onWarning: hooks.onNotice });
+  const outlines = await outlinesOf(options, async (outline) => outlineDigest(outline));
+  const dataset = await listDataset(options.sources, { signal, onWarning: hooks.onNotice, outlines });
   const pool = createDecodePool({ threads: Math.max(1, availableParallelism() - 1) });
   const cache = slideCache(composeSource);
   const total = dataset.slides;
@@ -63,12 +66,13 @@ export async function dryRun(
     try {
       const mpp = resolveMpp(slide, ref.mpp ?? recipe.slideMpp);
       const overview = sampled ? await readOverview(slide, { maxPixels: 1_000_000 }, pool, signal) : null;
-      const tissue: Recipe['tissue'] = overview ? recipe.tissue : { method: 'none', min: 0 };
+      const tissue: Recipe['tissue'] = overview || ref.outline === '' ? recipe.tissue : { method: 'none', min: 0 };
       const plan = makePlan({
         slide,
         ref,
         mpp,
         overview,
+        drawn: sampled && ref.outline ? await drawnFor(outlines, ref) : null,
         // A limit counts tiles after the filter, which is not looked at here: taken as if all pass.
         recipe: { ...recipe, tissue, filter: 'none' },
         recipeId: recipeId(recipe),
@@ -116,6 +120,14 @@ export async function dryRun(
     bytesTotal,
     refused,
   };
+}
+
+async function drawnFor(
+  outlines: OutlineSource | null,
+  { uri, contentId, mpp }: SlideRef,
+): Promise<TissueOutline | null> {
+  const found = await outlines?.folder.read(outlineNames(uri, slideKey(uri, contentId, mpp)));
+  return found ? parseOutline(found.text, found.uri) : null;
 }
 
 /** Compressed bytes of the blocks under a plan's tiles, each once. */

@@ -1,10 +1,11 @@
-import { composeBlobs } from '../compose.ts';
+import { composeBlobs, composeListing } from '../compose.ts';
 import { type FoundModel, findModel } from '../model/find.ts';
 import type { Recipe } from '../plan/plan.ts';
 import { recipeId } from '../plan/recipe.ts';
 import { openRecord, type Record } from '../record/record.ts';
 import { type RunFile, runId } from '../record/run.ts';
-import { type Dataset, listDataset } from './dataset.ts';
+import { outlineFolder } from '../source/outlines.ts';
+import { type Dataset, listDataset, type OutlineSource } from './dataset.ts';
 import { type RecipeOptions, recipeOf } from './recipe-options.ts';
 import { versions } from './versions.ts';
 
@@ -16,6 +17,8 @@ export interface SealOptions extends RecipeOptions {
   readonly modelDirs: readonly string[];
   /** Where the record lies. */
   readonly out: string;
+  /** A folder or prefix with a GeoJSON outline a slide, for the tissue method `outline`. */
+  readonly tissueOutlines?: string | null;
   /** Tiles a shard, at most. */
   readonly shardTiles: number;
   /** `lancedb:<dir>`, `none`, or null for `<out>/store`. */
@@ -39,14 +42,32 @@ export async function sealRun(
 ): Promise<SealedRun> {
   const model = await findModel(options.model, options.modelDirs);
   const recipe = recipeOf(options, model.info);
-  const dataset = await listDataset(options.sources, { signal: hooks.signal, onWarning: hooks.onNotice });
+  // Where nothing can be listed there is no record, unless outlines were to be kept.
+  let opening: Promise<Record> | null = null;
+  const opened = () => {
+    opening ??= composeBlobs(options.out).then((blobs) => openRecord(blobs, { create: true }));
+    return opening;
+  };
+  const dataset = await listDataset(options.sources, {
+    signal: hooks.signal,
+    onWarning: hooks.onNotice,
+    outlines: await outlinesOf(options, async (outline) => (await opened()).putOutline(outline)),
+  });
   try {
-    const record = await openRecord(await composeBlobs(options.out), { create: true });
+    const record = await opened();
     const run = await seal(record, recipe, dataset, options, model, hooks.onNotice);
     return { run, record, model };
   } finally {
     await dataset.close();
   }
+}
+
+/** The folder of outlines that the options name, or null. @throws `source-not-found` */
+export async function outlinesOf(
+  { tissueOutlines = null }: SealOptions,
+  keep: OutlineSource['keep'],
+): Promise<OutlineSource | null> {
+  return tissueOutlines === null ? null : { folder: await outlineFolder(tissueOutlines, composeListing), keep };
 }
 
 async function seal(

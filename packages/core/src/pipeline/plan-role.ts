@@ -107,7 +107,8 @@ async function makeAndStore(
   try {
     const mpp = resolveMpp(slide, ref.mpp ?? recipe.slideMpp);
     const overview = await readOverview(slide, { maxPixels: OVERVIEW_PIXELS }, work.pool, signal);
-    const plan = makePlan({ slide, ref, mpp, overview, recipe, recipeId, shardTiles });
+    const drawn = ref.outline ? await record.getOutline(ref.outline) : null;
+    const plan = makePlan({ slide, ref, mpp, overview, drawn, recipe, recipeId, shardTiles });
     const kept = recipe.filter === 'none' ? plan : await filterTiles(work, run, slide, plan, signal);
     const reads = { ...claimReads(), objectBytes: slide.source.size };
     return { plan: await record.putPlan({ ...kept, reads }), overview };

@@ -6,6 +6,7 @@ import { tissueArea } from './area.ts';
 import { tileGeometry } from './geometry.ts';
 import { planTiles } from './grid.ts';
 import { outlineOf } from './outline.ts';
+import { outlineArea } from './outline-file.ts';
 import type { Plan, Recipe, SlideRef, TissueOutline } from './plan.ts';
 import { firstIssue, patchValues } from './recipe.ts';
 import { findTissue, type Overview } from './tissue.ts';
@@ -34,6 +35,8 @@ export function makePlan(input: {
   readonly ref: SlideRef;
   readonly mpp: MppReading;
   readonly overview: ScaledOverview | null;
+  /** For the tissue method `outline`. */
+  readonly drawn?: TissueOutline | null;
   readonly recipe: Recipe;
   readonly recipeId: string;
   /** At most; fewer where a tile has a patch grid. */
@@ -54,6 +57,15 @@ export function makePlan(input: {
     if (mask.share === 0) warnings.push('No tissue was found: the slide looks empty. --tissue none takes every tile.');
   }
 
+  if (recipe.tissue.method === 'outline') {
+    if (!input.drawn) throw new NightshiftError('outline-missing', `${ref.uri} had no outline when the run was made`);
+    outline = input.drawn;
+    const { area, share, leaves } = outlineArea(outline, base);
+    tissue = area;
+    if (share === 0) warnings.push('The outline holds nothing of the slide.');
+    if (leaves) warnings.push('The outline reaches far beyond the slide: are its coordinates level-0 pixels?');
+  }
+
   const level = slide.levels[geometry.level];
   const { x, y, counts } = planTiles({
     level,
@@ -71,7 +83,10 @@ export function makePlan(input: {
   return {
     version: 1,
     recipe: input.recipeId,
-    slide: { key: ref.key, uri: ref.uri, contentId: ref.contentId, mpp: ref.mpp },
+    slide: {
+      ...{ key: ref.key, uri: ref.uri, contentId: ref.contentId, mpp: ref.mpp },
+      ...(ref.outline === undefined ? {} : { outline: ref.outline }),
+    },
     size: { width: basePx(base.width), height: basePx(base.height) },
     vendor: slide.vendor,
     mpp: { x: mpp.x, y: mpp.y, source: mpp.source },
@@ -93,7 +108,13 @@ const planSchema = z
   .object({
     version: z.literal(1),
     recipe: z.string().min(1),
-    slide: z.object({ key: z.string().min(1), uri: z.string(), contentId: z.string(), mpp: positive.nullable() }),
+    slide: z.object({
+      key: z.string().min(1),
+      uri: z.string(),
+      contentId: z.string(),
+      mpp: positive.nullable(),
+      outline: z.string().optional(),
+    }),
     size: z.object({ width: z.int().positive(), height: z.int().positive() }),
     vendor: z.string(),
     mpp: z.object({

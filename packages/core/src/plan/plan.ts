@@ -43,7 +43,8 @@ export const FILTERS = ['hsv', 'blur', 'pen', 'hsv+blur', 'hsv+pen', 'blur+pen',
 export type EmbeddingKind = 'cls' | 'mean' | 'cls+mean' | 'patch';
 
 export interface TissueOptions {
-  readonly method: 'auto' | 'none';
+  /** `outline`: as the person drew it, see `SlideRef.outline`. */
+  readonly method: 'auto' | 'none' | 'outline';
   /** Least share of a tile that must be tissue, 0 to 1. */
   readonly min: number;
 }
@@ -56,6 +57,11 @@ export interface SlideRef {
   readonly contentId: string;
   /** This slide's own mpp, from a manifest column; it goes before `Recipe.slideMpp` and is part of the key. */
   readonly mpp: Mpp | null;
+  /**
+   * Where the recipe takes tissue from outlines: the digest of this slide's, which the record holds; empty where there was none. Part of
+   * the key.
+   */
+  readonly outline?: string;
 }
 
 /** How tiles are read: from `level`, `readPx` square, resampled to `tilePx`. All tiles of a plan are read alike. */

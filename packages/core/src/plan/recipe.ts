@@ -27,9 +27,9 @@ const STEM_CHARACTERS = 80;
 
 /**
  * Name of a slide in the record: readable stem of the last path segment, then 8 hex digits over URI, content id and the
- * slide's own mpp (of a manifest; it decides the vectors), so that equal stems do not collide. Only [A-Za-z0-9._-], never a leading dot or dash: safe as a file name and as an object key.
+ * slide's own mpp and outline (they decide the vectors), so that equal stems do not collide. Only [A-Za-z0-9._-], never a leading dot or dash: safe as a file name and as an object key.
  */
-export function slideKey(uri: string, contentId: string, ownMpp: number | null = null): string {
+export function slideKey(uri: string, contentId: string, ownMpp: number | null = null, outline?: string): string {
   const name =
     uri
       .replace(/[/\\]+$/, '')
@@ -43,7 +43,12 @@ export function slideKey(uri: string, contentId: string, ownMpp: number | null =
     .replace(/[^A-Za-z0-9._-]+/g, '_')
     .replace(/^[.\-_]+|[.\-_]+$/g, '')
     .slice(0, STEM_CHARACTERS);
-  const identity = [uri, contentId, ...(ownMpp === null ? [] : [ownMpp])].join('\0');
+  const identity = [
+    uri,
+    contentId,
+    ...(ownMpp === null ? [] : [ownMpp]),
+    ...(outline === undefined ? [] : ['outline', outline]),
+  ].join('\0');
   return `${stem || 'slide'}-${sha256(identity).slice(0, 8)}`;
 }
 
@@ -67,7 +72,7 @@ export const recipeSchema = z
       overlap: z.int().nonnegative(),
       resampling: z.enum(['box', 'bilinear', 'bicubic']),
     }),
-    tissue: z.strictObject({ method: z.enum(['auto', 'none']), min: z.number().min(0).max(1) }),
+    tissue: z.strictObject({ method: z.enum(['auto', 'none', 'outline']), min: z.number().min(0).max(1) }),
     filter: z.enum(['none', ...FILTERS]),
     slideMpp: positive.nullable(),
     limit: z.int().nonnegative().nullable(),

@@ -27,6 +27,7 @@ const schema = z.object({
     uri: text(2048),
     contentId: text(512),
     mpp: z.number().positive().max(1000).nullable(),
+    outline: z.string().max(64).optional(),
   }),
   shard: z
     .object({ index: count, from: count, to: count, of: count })

@@ -14,6 +14,8 @@ export const keys = {
   model: (recipe: string) => `${recipe}/model.json`,
   plans: (recipe: string) => `${recipe}/plans/`,
   plan: (recipe: string, slide: string) => `${recipe}/plans/${slide}.json`,
+  /** An outline that the person drew, by its digest. */
+  drawnOutline: (digest: string) => `outlines/${digest}.geojson`,
   /** The plan's tissue outline by itself, as QuPath opens it. */
   outline: (recipe: string, slide: string) => `${recipe}/plans/${slide}.geojson`,
   allShards: (recipe: string) => `${recipe}/shards/`,

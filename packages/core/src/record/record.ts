@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { type ErrorRecord, NightshiftError } from '../errors.ts';
 import { parsePlan } from '../plan/make-plan.ts';
-import type { Plan, Recipe, Shard, SlideRef } from '../plan/plan.ts';
+import { outlineDigest, parseOutline } from '../plan/outline-file.ts';
+import type { Plan, Recipe, Shard, SlideRef, TissueOutline } from '../plan/plan.ts';
 import { NO_READS, type ReadCost, type SlideReads, sumOfReads } from '../source/counted.ts';
 import type { TileRows } from './arrow.ts';
 import type { Blobs } from './blobs.ts';
@@ -40,6 +41,10 @@ export interface Record {
 
   /** Keeps what the recipe's model says of itself, its model.json, unless it is there. */
   putModel(recipe: string, model: object): Promise<void>;
+
+  /** Keeps a tissue outline that the person drew. @returns its digest */
+  putOutline(outline: TissueOutline): Promise<string>;
+  getOutline(digest: string): Promise<TissueOutline | null>;
 
   /** Stores a plan unless there is one; gives the one that counts. */
   putPlan(plan: Plan): Promise<Plan>;
@@ -251,6 +256,17 @@ function recordOver(blobs: Blobs): Record {
     async putModel(recipe, model) {
       const json = new TextEncoder().encode(`${JSON.stringify(model, null, 2)}\n`);
       await blobs.putIfAbsent(keys.model(recipe), json);
+    },
+
+    async putOutline(outline) {
+      const digest = outlineDigest(outline);
+      await blobs.putIfAbsent(keys.drawnOutline(digest), encodeJson(outline));
+      return digest;
+    },
+
+    async getOutline(digest) {
+      const found = await text(keys.drawnOutline(digest));
+      return found === null ? null : parseOutline(found, keys.drawnOutline(digest));
     },
 
     async putPlan(plan) {

@@ -57,8 +57,8 @@ export function datasetHash(): DatasetHash {
     get count() {
       return count;
     },
-    add({ key, uri, contentId, mpp }) {
-      sum = (sum + BigInt(`0x${sha256(canonicalJson({ key, uri, contentId, mpp }))}`)) % MODULUS;
+    add({ key, uri, contentId, mpp, outline }) {
+      sum = (sum + BigInt(`0x${sha256(canonicalJson({ key, uri, contentId, mpp, outline }))}`)) % MODULUS;
       count += 1;
     },
     digest: () => sha256(`${count}\n${sum.toString(16)}`),
@@ -92,6 +92,7 @@ const slideSchema = z.object({
   uri: z.string().min(1),
   contentId: z.string(),
   mpp: z.number().positive().nullable(),
+  outline: z.string().optional(),
 });
 
 /** @throws `record-corrupt` naming the file and the first thing wrong. */

@@ -85,6 +85,7 @@ export function toMetadata(info: TileFileInfo): Map<string, string> {
     ['slide_uri', slide.uri],
     ['slide_content_id', slide.contentId],
     ['slide_mpp', slide.mpp ?? ''],
+    ...(slide.outline === undefined ? [] : [['slide_outline', slide.outline] as [string, string]]),
     ['slide_width', info.size.width],
     ['slide_height', info.size.height],
     ['mpp_x', mpp.x],
@@ -115,6 +116,7 @@ const schema = z.object({
   slide_uri: z.string(),
   slide_content_id: z.string(),
   slide_mpp: positive.nullable(),
+  slide_outline: z.string().nullable(),
   slide_width: count,
   slide_height: count,
   mpp_x: positive,
@@ -136,7 +138,7 @@ const schema = z.object({
   reads: z.object({ bytes: count, requests: count }).nullable(),
 });
 
-const TEXT = new Set(['recipe_id', 'slide_key', 'slide_uri', 'slide_content_id', 'mpp_source']);
+const TEXT = new Set(['recipe_id', 'slide_key', 'slide_uri', 'slide_content_id', 'slide_outline', 'mpp_source']);
 
 /** @throws `record-corrupt` naming the file and the first thing wrong. */
 export function fromMetadata(metadata: ReadonlyMap<string, string>, name: string): TileFileInfo {
@@ -148,7 +150,13 @@ export function fromMetadata(metadata: ReadonlyMap<string, string>, name: string
   return {
     recipeId: m.recipe_id,
     recipe: m.recipe as Recipe,
-    slide: { key: m.slide_key, uri: m.slide_uri, contentId: m.slide_content_id, mpp: m.slide_mpp as SlideRef['mpp'] },
+    slide: {
+      key: m.slide_key,
+      uri: m.slide_uri,
+      contentId: m.slide_content_id,
+      mpp: m.slide_mpp as SlideRef['mpp'],
+      ...(m.slide_outline === null ? {} : { outline: m.slide_outline }),
+    },
     size: { width: basePx(m.slide_width), height: basePx(m.slide_height) },
     mpp: { x: m.mpp_x, y: m.mpp_y, source: m.mpp_source } as MppReading,
     level: m.level,
