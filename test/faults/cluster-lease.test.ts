@@ -86,7 +86,7 @@ describe.concurrent('a shard', () => {
   });
 
   it('is embedded by the real model to the same vectors, and a killed worker leaves no process behind', async () => {
-    const reference = await undisturbed([y.slides], y.model, y.path('undisturbed-model'), null);
+    const reference = await undisturbed([y.slides], y.model, y.path('undisturbed-model'), { encoder: null });
     const cluster = y.cluster({ planned: true, encoder: null, reference });
     await cluster.submit();
     const { signal } = await cluster.worker([{ at: 'after infer', nth: 2, signal: 'SIGKILL' }]).ended;

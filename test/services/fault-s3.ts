@@ -60,6 +60,8 @@ export interface FaultS3 {
   readonly requests: SeenRequest[];
   /** Adds a rule; the first that fits a request decides. */
   fault(rule: FaultRule): void;
+  /** How many requests each rule hit, since `calm`. */
+  readonly hits: readonly number[];
   /** Forgets rules and requests. */
   calm(): void;
   put(key: string, body: Uint8Array | string): void;
@@ -259,6 +261,9 @@ export async function startFaultS3(): Promise<FaultS3> {
     objects,
     uploads,
     conditional: true,
+    get hits() {
+      return rules.map(({ hit }) => hit);
+    },
     get requests() {
       return requests;
     },
