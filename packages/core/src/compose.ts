@@ -70,9 +70,9 @@ export function composeSeries(): Promise<SeriesIndex> {
   return seriesKnown;
 }
 
-/** The bytes of a slide: a file, an object, a folder of DICOM files of either, or one series of such a folder. */
+/** The bytes of a slide: a file, an object, a folder of DICOM files of either, one series of such a folder, or a .mrxs file with its folder. */
 export async function composeSource(uri: string): Promise<ByteSource> {
-  const [{ filesOf, openFolder }, { parseSeriesUri }] = await Promise.all([
+  const [{ filesOf, isMirax, miraxFolder, openFolder, openMiraxFiles }, { parseSeriesUri }] = await Promise.all([
     import('./source/folder.ts'),
     import('./source/series.ts'),
   ]);
@@ -87,12 +87,14 @@ export async function composeSource(uri: string): Promise<ByteSource> {
     const open = (object: string) => openS3(object, client);
     const list = s3Listing(client);
     if (only) return openFolder(uri, list.filesOf(named.folder), open, only);
+    if (isMirax(uri)) return openMiraxFiles(uri, list.filesOf(`${miraxFolder(uri)}/`), open);
     return uri.endsWith('/') ? openFolder(uri, list.filesOf(uri), open) : open(uri);
   }
   if (schemeOf(uri) !== 'file') throw unsupported('slide', uri, 'Give a path on this machine.');
   const { openFile } = await import('./source/file.ts');
   const files = await filesOf(uri);
   if (files !== null) return openFolder(resolve(uri), files, openFile);
+  if (isMirax(uri)) return openMiraxFiles(resolve(uri), (await filesOf(miraxFolder(uri))) ?? [], openFile);
   const around = only && (await filesOf(named.folder));
   return around ? openFolder(resolve(uri), around, openFile, only) : openFile(uri);
 }

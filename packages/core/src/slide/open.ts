@@ -2,6 +2,7 @@ import { NightshiftError } from '../errors.ts';
 import { cached } from '../source/ranges.ts';
 import type { ByteSource } from '../source/source.ts';
 import { openDicom } from './dicom/slide.ts';
+import { openMirax } from './mirax/slide.ts';
 import { openPicture } from './picture.ts';
 import type { Slide } from './slide.ts';
 import { openTiff } from './tiff/slide.ts';
@@ -21,6 +22,8 @@ export async function openSlide(source: ByteSource): Promise<Slide> {
 }
 
 async function open(source: ByteSource, headers: ByteSource): Promise<Slide> {
+  const mirax = await openMirax(source);
+  if (mirax !== null) return mirax;
   const dicom = await openDicom(source, headers);
   if (dicom !== null) return dicom;
   if (source.parts !== undefined)

@@ -66,7 +66,7 @@ export interface BlockIndex {
  */
 export interface Slide {
   readonly source: ByteSource;
-  /** Container: `tiff`, `bigtiff`, `dicom`, `png`, `jpeg`. */
+  /** Container: `tiff`, `bigtiff`, `dicom`, `mirax`, `png`, `jpeg`. */
   readonly format: string;
   /** `aperio`, `generic-tiff`, `hamamatsu`, ... */
   readonly vendor: string;

@@ -38,7 +38,44 @@ export async function openFolder(
   const names = listed.filter((_, i) => !only || heads?.[i]?.series === only.series).map((file) => file.uri);
   if (only && names.length === 0) throw new NightshiftError('slide-not-found', `${uri}: no file is of this series`);
   if (names.length > MOST_FILES) throw tooMany(uri, MOST_FILES);
-  names.sort((a, b) => (a < b ? -1 : 1));
+  return openAll(uri, names.sort(byName), open);
+}
+
+export const isMirax = (uri: string): boolean => /\.mrxs$/i.test(uri);
+
+/** The folder beside a .mrxs file that holds its pixels. */
+export const miraxFolder = (uri: string): string => uri.slice(0, -'.mrxs'.length);
+
+/** A .mrxs file and the files of its folder as one source. `slide-not-found` where either is not there. */
+export async function openMiraxFiles(
+  uri: string,
+  files: Iterable<FolderFile> | AsyncIterable<FolderFile>,
+  open: (file: string) => Promise<ByteSource>,
+): Promise<ByteSource> {
+  const names: string[] = [];
+  for await (const file of files) {
+    if (!/\.(dat|ini)$/i.test(file.uri)) continue;
+    if (names.length === MOST_FILES) {
+      throw new NightshiftError('slide-limits', `${miraxFolder(uri)} holds more than ${MOST_FILES} files of a slide`);
+    }
+    names.push(file.uri);
+  }
+  if (names.length === 0) {
+    throw new NightshiftError('slide-not-found', `${uri} lacks its folder of data files, ${miraxFolder(uri)}`, {
+      next: 'Keep the .mrxs file and the folder of its name side by side.',
+    });
+  }
+  return openAll(uri, [uri, ...names.sort(byName)], open);
+}
+
+const byName = (a: string, b: string): number => (a < b ? -1 : 1);
+
+/** Files as one source, in the order given. */
+async function openAll(
+  uri: string,
+  names: readonly string[],
+  open: (file: string) => Promise<ByteSource>,
+): Promise<ByteSource> {
   const opened: ByteSource[] = [];
   try {
     for (let i = 0; i < names.length; i += OPENED_AT_ONCE) {

@@ -3,7 +3,7 @@ import { glob, readdir, realpath, stat } from 'node:fs/promises';
 import { extname, join, posix, sep } from 'node:path';
 import { isNightshiftError, NightshiftError } from '../errors.ts';
 import { dicomFolders, slidesOfFolder } from './dicom-folders.ts';
-import { asFolderFiles, isDicom } from './folder.ts';
+import { asFolderFiles, isDicom, isMirax } from './folder.ts';
 import { readGdc } from './gdc.ts';
 import { linesOf, readManifest, resolveUri, type SourceEntry } from './manifest.ts';
 import { type ManifestKind, manifestKind, mayBeManifest } from './manifest-kind.ts';
@@ -168,7 +168,7 @@ async function* objects(uri: string, store: ObjectListing, options: ListOptions)
     if (contentId !== null) {
       const kind = await manifestKind(uri, () => store.content(uri));
       if (kind !== null) return yield* manifest(uri, kind, store.content(uri), options);
-      return yield { uri, contentId };
+      return yield isMirax(uri) ? { uri } : { uri, contentId };
     }
     if (parseSeriesUri(uri) !== null) return yield { uri };
   }
@@ -184,7 +184,8 @@ async function* objects(uri: string, store: ObjectListing, options: ListOptions)
     yield* dicom.left(entry.uri);
     if (entry.uri.slice(folder.length).split('/').some(hidden) || !matches(entry.uri)) continue;
     if (isDicom(entry.uri)) dicom.add(entry);
-    else if (isSlide(entry.uri, options, uri)) yield entry;
+    // Its content is that of its folder, which whoever opens it looks at.
+    else if (isSlide(entry.uri, options, uri)) yield isMirax(entry.uri) ? { uri: entry.uri } : entry;
   }
   yield* dicom.left('');
   if (!found) throw new NightshiftError('source-not-found', `there is no ${uri}`);

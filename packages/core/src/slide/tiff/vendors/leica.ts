@@ -30,8 +30,8 @@ const MOST_AREAS = 1_000;
 
 /**
  * Leica SCN (OpenSlide 3.4.1, openslide-vendor-leica.c): the XML of the first description places scans on the glass. A level is the
- * whole glass, with the pages of all brightfield scans at their positions and nothing between them; later scans lie over
- * earlier ones. The picture of the whole glass (the macro) and focal planes other than 0 are left out.
+ * whole glass, with the pages of all brightfield scans at their positions and nothing between them; earlier scans lie over
+ * later ones. The picture of the whole glass (the macro) and focal planes other than 0 are left out.
  */
 export async function openLeica(tiff: Tiff, ifds: readonly Ifd[]): Promise<Vendor> {
   const root = await readXml(tiff, ifds[0]!.entries.get(TAG.description)!);
@@ -147,7 +147,7 @@ async function glassLevel(
         };
       };
       function* pieces(): Iterable<Piece> {
-        for (let block = 0; block < blocks; block++) {
+        for (let block = blocks - 1; block >= 0; block--) {
           const { area, column, row } = inPage(block);
           const { x, y } = placed[area]!;
           yield { block, left: 0, top: 0, ...used(block), x: x + column * blockWidth, y: y + row * blockHeight };
