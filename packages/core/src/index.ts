@@ -20,6 +20,7 @@ export { type FoundModel, findModel, listModels } from './model/find.ts';
 export { checkModelFiles, readModel, verifyModelFiles } from './model/info.ts';
 export { type OnnxEncoder, type OpenEncoderOptions, openEncoder } from './model/onnx.ts';
 export { HUB_ENDPOINT, type Pulled, type PullOptions, type PullProgress, pullModel } from './model/pull/pull.ts';
+export { type MppRule, ruleFor } from './operations/dataset.ts';
 export * from './operations/doctor.ts';
 export * from './operations/dry-run.ts';
 export * from './operations/embed.ts';

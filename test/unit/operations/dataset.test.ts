@@ -55,6 +55,30 @@ describe('the dataset of some sources', () => {
     }
   });
 
+  it('has the mpp of the first pattern that a slide fits, where its manifest says none', async () => {
+    const warnings: string[] = [];
+    async function* given() {
+      yield* ['/data/scans/a.svs', '/data/scans/b.tif', '/data/old/c.tif', 's3://bucket/x/d.tif'].map((uri, i) => ({
+        ...{ uri, contentId: 'id' },
+        ...(i === 1 ? { mpp: 0.3 } : {}),
+      }));
+    }
+    const dataset = await listDataset([], {
+      entries: given(),
+      signal: new AbortController().signal,
+      onWarning: (message) => warnings.push(message),
+      slideMpps: [
+        { pattern: 'scans/*.tif', mpp: 0.2 },
+        { pattern: '*.tif', mpp: 0.5 },
+      ],
+    });
+    const refs = await Array.fromAsync(dataset.refs());
+    await dataset.close();
+    expect(refs.map(({ mpp }) => mpp)).toEqual([null, 0.3, 0.5, 0.5]);
+    expect(new Set(refs.map(({ key }) => key)).size).toBe(4);
+    expect(warnings).toEqual(['--slide-mpp: no slide without an mpp of its own fits scans/*.tif']);
+  });
+
   it('leaves no file behind that holds it, also while it is open', async () => {
     const dir = await temporaryDirectory();
     vi.stubEnv('TMPDIR', dir);

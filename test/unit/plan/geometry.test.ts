@@ -65,6 +65,13 @@ describe('tile geometry', () => {
     );
   });
 
+  it('refuses pixels that are far from square', () => {
+    const reading = { x: mpp(0.25), y: mpp(0.28), source: 'ome' } as const;
+    expect(() => tileGeometry(pyramid, reading, tile(224, 0.5))).toThrow(
+      expect.objectContaining({ code: 'mpp-absurd', message: expect.stringContaining('11.3 %') }),
+    );
+  });
+
   it('works on the mean of pixels that are not square, and warns', () => {
     const { geometry, warnings } = tileGeometry(
       pyramid,

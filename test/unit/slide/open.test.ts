@@ -268,6 +268,22 @@ describe('mpp', () => {
     expect(() => resolveMpp(slide, mpp(value))).toThrow(expect.objectContaining({ code: 'mpp-absurd' }));
   });
 
+  test('the objective power answers on request, where the file states nothing plausible', async () => {
+    const absurd = { ...(await at('352.8')), objectivePower: 40 };
+    expect(resolveMpp(absurd, null, true)).toEqual({ x: 0.25, y: 0.25, source: 'estimate' });
+    expect(resolveMpp({ ...absurd, mpp: null, objectivePower: 20 }, null, true).x).toBe(0.5);
+    expect(resolveMpp({ ...(await at('0.23')), objectivePower: 20 }, null, true)).toMatchObject({
+      x: 0.23,
+      source: 'aperio',
+    });
+    expect(resolveMpp(absurd, mpp(0.3), true)).toMatchObject({ x: 0.3, source: 'override' });
+    for (const objectivePower of [null, 0, 1e6, -40]) {
+      expect(() => resolveMpp({ ...absurd, objectivePower }, null, true)).toThrow(
+        expect.objectContaining({ code: 'mpp-absurd' }),
+      );
+    }
+  });
+
   test('the dots per inch of a picture editor are named', async () => {
     const tags = { 282: { type: 'rational', values: [72, 1] }, 283: { type: 'rational', values: [72, 1] } } as const;
     const slide = await open([{ ...generic[0]!, tags }]);

@@ -1,6 +1,6 @@
 import { byteSize, command, count, quoted, table } from '@nightshift/cli';
-import { type InspectReport, inspect } from '@nightshift/core';
-import { TILE_FLAGS } from './recipe-flags.ts';
+import { type InspectReport, inspect, ruleFor } from '@nightshift/core';
+import { slideMpps, TILE_FLAGS } from './recipe-flags.ts';
 
 export const inspectCommand = command({
   name: 'inspect',
@@ -18,13 +18,15 @@ export const inspectCommand = command({
   },
   async run({ args, flags }) {
     const [slide] = args as [string];
+    const rules = slideMpps(flags.slideMpp);
     const report = await inspect({
       slide,
       tilePx: flags.tile ?? 224,
       mpp: flags.mpp ?? 0.5,
       overlapPx: flags.overlap,
       tissue: { method: flags.tissue, min: flags.minTissue },
-      slideMpp: flags.slideMpp,
+      slideMpp: ruleFor(slide, rules.slideMpps ?? [])?.mpp ?? rules.slideMpp,
+      mppFromObjective: flags.mppFromObjective,
     });
     const planned = !('error' in report.plan);
     return {

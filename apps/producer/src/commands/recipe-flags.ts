@@ -1,5 +1,16 @@
-import { choice, integer, modelDirs, needed, number, SHARED, text, type Values } from '@nightshift/cli';
-import { FILTERS, NightshiftError, type SealOptions } from '@nightshift/core';
+import {
+  choice,
+  type Flag,
+  integer,
+  modelDirs,
+  needed,
+  number,
+  SHARED,
+  text,
+  toggle,
+  type Values,
+} from '@nightshift/cli';
+import { FILTERS, type MppRule, NightshiftError, type SealOptions } from '@nightshift/core';
 
 const PX = { unit: 'px', min: 16, max: 4096 } as const;
 const MPP = { unit: 'um/px', min: 0.05, max: 20 } as const;
@@ -11,13 +22,39 @@ export const TILE_FLAGS = {
   overlap: integer({ unit: 'px', min: 0, max: 4095, about: 'pixels that neighbouring tiles share', fallback: 0 }),
   tissue: choice({ values: ['auto', 'none'], about: 'find tissue, or take the whole slide', fallback: 'auto' }),
   minTissue: number({ unit: 'share', min: 0, max: 1, about: 'least share of a tile that is tissue', fallback: 0.4 }),
-  slideMpp: number({
-    ...MPP,
-    about: 'um/px of the slides at level 0, where they do not say it or say it wrong',
-    fallback: null,
+  slideMpp: {
+    many: true,
+    required: false,
+    placeholder: '[GLOB=]N',
+    about:
+      'um/px of the slides at level 0, where they do not say it or say it wrong; of those that fit a glob; repeatable',
+    fallback: [],
     defaultText: 'as each slide states',
+    parse: parseMppRule,
+  } satisfies Flag<readonly MppRule[]> as Flag<readonly MppRule[]>,
+  mppFromObjective: toggle({
+    about: 'where a slide states no plausible um/px, reckon it from its objective power: 10 / power',
   }),
 };
+
+/** `0.25`, or `GLOB=0.25`; the pattern of the former is a single star. */
+function parseMppRule(given: string): { readonly value: MppRule } | { readonly expected: string } {
+  const [, pattern = EVERY, number = ''] = /^(?:(.+)=)?([^=]+)$/.exec(given) ?? [];
+  const mpp = number.trim() === '' ? Number.NaN : Number(number);
+  return mpp >= MPP.min && mpp <= MPP.max
+    ? { value: { pattern, mpp } }
+    : { expected: `a number from ${MPP.min} to ${MPP.max} (${MPP.unit}), alone or as GLOB=N: 'scans/*.tif=0.25'` };
+}
+
+const EVERY = '*';
+
+/** The um/px of every slide, which is part of the recipe, and those of patterns. The last one given for every slide counts. */
+export function slideMpps(rules: readonly MppRule[]): Pick<SealOptions, 'slideMpp' | 'slideMpps'> {
+  return {
+    slideMpp: rules.findLast(({ pattern }) => pattern === EVERY)?.mpp ?? null,
+    slideMpps: rules.filter(({ pattern }) => pattern !== EVERY),
+  };
+}
 
 /** What `embed` and `submit` have in common: the recipe, the record and the model. */
 export const RUN_FLAGS = {
@@ -64,7 +101,8 @@ export const runOptions = (sources: readonly string[], flags: Values<typeof RUN_
   tissue: { method: tissueMethod(flags), min: flags.minTissue },
   tissueOutlines: flags.tissueOutlines,
   filter: flags.filter,
-  slideMpp: flags.slideMpp,
+  ...slideMpps(flags.slideMpp),
+  mppFromObjective: flags.mppFromObjective,
   limit: flags.limit,
   shardTiles: flags.shardTiles,
   store: flags.store,

@@ -1,6 +1,6 @@
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, posix } from 'node:path';
 import { composeListing, composeSeries, composeSource } from '../compose.ts';
 import { isNightshiftError, NightshiftError } from '../errors.ts';
 import { parseOutline } from '../plan/outline-file.ts';
@@ -29,6 +29,25 @@ export interface Dataset {
   close(): Promise<void>;
 }
 
+/** um/px of the slides whose uri fits a glob; one without a slash is about the file name. */
+export interface MppRule {
+  readonly pattern: string;
+  readonly mpp: number;
+}
+
+/** The first that fits, or null. */
+export function ruleFor(uri: string, rules: readonly MppRule[]): MppRule | null {
+  const name = uri
+    .replace(/[/\\]+$/, '')
+    .split(/[/\\]/)
+    .at(-1)!;
+  const fits = ({ pattern }: MppRule) =>
+    pattern.includes('/')
+      ? posix.matchesGlob(uri, pattern) || posix.matchesGlob(uri, `**/${pattern}`)
+      : posix.matchesGlob(name, pattern);
+  return rules.find(fits) ?? null;
+}
+
 export interface OutlineSource {
   readonly folder: OutlineFolder;
   /** @returns the digest */
@@ -52,6 +71,8 @@ export async function listDataset(
     readonly onWarning: (message: string) => void;
     /** Where the outlines of the slides lie, and who keeps them (their digest is what is listed); null: tissue is not drawn. */
     readonly outlines?: OutlineSource | null;
+    /** The mpp of the slides that fit a pattern; a manifest's own goes before. */
+    readonly slideMpps?: readonly MppRule[];
     /** For tests: what the sources name, in place of listing them. */
     readonly entries?: AsyncIterable<SourceEntry>;
   },
@@ -62,12 +83,15 @@ export async function listDataset(
     let described = 0;
     const listed =
       options.entries ?? listSources(sources, { ...options, objects: composeListing, series: await composeSeries() });
-    for await (const line of identified(listed, options)) {
+    const unused = new Set(options.slideMpps);
+    for await (const line of identified(withMpp(listed, options.slideMpps ?? [], unused), options)) {
       hash.add(line.ref);
       if (line.metadata) described++;
       await file.add(line);
     }
     await file.end();
+    for (const { pattern } of unused)
+      options.onWarning(`--slide-mpp: no slide without an mpp of its own fits ${pattern}`);
     return {
       slides: hash.count,
       digest: hash.digest(),
@@ -83,6 +107,18 @@ export async function listDataset(
   } catch (error) {
     await file.close();
     throw error;
+  }
+}
+
+async function* withMpp(
+  entries: AsyncIterable<SourceEntry>,
+  rules: readonly MppRule[],
+  unused: Set<MppRule>,
+): AsyncGenerator<SourceEntry> {
+  for await (const entry of entries) {
+    const rule = entry.mpp === undefined ? ruleFor(entry.uri, rules) : null;
+    if (rule) unused.delete(rule);
+    yield rule ? { ...entry, mpp: rule.mpp } : entry;
   }
 }
 

@@ -52,7 +52,12 @@ export async function dryRun(
   const model = await findModel(options.model, options.modelDirs);
   const recipe = recipeOf(options, model.info);
   const outlines = await outlinesOf(options, async (outline) => outlineDigest(outline));
-  const dataset = await listDataset(options.sources, { signal, onWarning: hooks.onNotice, outlines });
+  const dataset = await listDataset(options.sources, {
+    signal,
+    onWarning: hooks.onNotice,
+    outlines,
+    slideMpps: options.slideMpps ?? [],
+  });
   const pool = createDecodePool({ threads: Math.max(1, availableParallelism() - 1) });
   const cache = slideCache(composeSource);
   const total = dataset.slides;
@@ -64,7 +69,7 @@ export async function dryRun(
   async function look(ref: SlideRef, sampled: boolean): Promise<void> {
     const { slide, giveBack } = await cache.borrow(ref);
     try {
-      const mpp = resolveMpp(slide, ref.mpp ?? recipe.slideMpp);
+      const mpp = resolveMpp(slide, ref.mpp ?? recipe.slideMpp, recipe.mppEstimate !== undefined);
       const overview = sampled ? await readOverview(slide, { maxPixels: 1_000_000 }, pool, signal) : null;
       const tissue: Recipe['tissue'] = overview || ref.outline === '' ? recipe.tissue : { method: 'none', min: 0 };
       const plan = makePlan({

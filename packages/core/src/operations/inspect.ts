@@ -16,6 +16,7 @@ export interface InspectOptions {
   readonly overlapPx: number;
   readonly tissue: TissueOptions;
   readonly slideMpp: number | null;
+  readonly mppFromObjective?: boolean;
 }
 
 export interface InspectReport {
@@ -50,7 +51,7 @@ export async function inspect(options: InspectOptions): Promise<InspectReport> {
   const pool = createDecodePool({ threads: 1 });
   try {
     const slide = await openSlide(source);
-    const stated = options.slideMpp === null ? slide.mpp : resolveMpp(slide, mpp(options.slideMpp));
+    const stated = statedMpp(slide, options);
     return {
       version: 1,
       uri: source.uri,
@@ -71,13 +72,27 @@ export async function inspect(options: InspectOptions): Promise<InspectReport> {
   }
 }
 
+/** The person's word or estimate where there is one, else what the file says, plausible or not. */
+function statedMpp(slide: Slide, { slideMpp, mppFromObjective }: InspectOptions): MppReading | null {
+  if (slideMpp !== null) return resolveMpp(slide, mpp(slideMpp));
+  try {
+    return resolveMpp(slide, null, mppFromObjective);
+  } catch {
+    return slide.mpp;
+  }
+}
+
 async function planOf(
   slide: Slide,
   options: InspectOptions,
   pool: ReturnType<typeof createDecodePool>,
 ): Promise<InspectReport['plan']> {
   try {
-    const reading = resolveMpp(slide, options.slideMpp === null ? null : mpp(options.slideMpp));
+    const reading = resolveMpp(
+      slide,
+      options.slideMpp === null ? null : mpp(options.slideMpp),
+      options.mppFromObjective,
+    );
     const overview = await readOverview(slide, { maxPixels: 1_000_000 }, pool);
     const { geometry, counts, warnings } = makePlan({
       slide,

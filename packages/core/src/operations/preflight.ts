@@ -27,7 +27,7 @@ export async function refuseUnreadable(
     try {
       const { slide, giveBack } = await cache.borrow(ref);
       giveBack();
-      resolveMpp(slide, ref.mpp ?? run.recipe.slideMpp);
+      resolveMpp(slide, ref.mpp ?? run.recipe.slideMpp, run.recipe.mppEstimate !== undefined);
     } catch (error) {
       if (!isNightshiftError(error) || error.scope !== 'slide') throw error;
       if (error.retry) return;

@@ -14,6 +14,8 @@ export interface RecipeOptions {
   readonly tissue: TissueOptions;
   readonly filter: Recipe['filter'];
   readonly slideMpp: number | null;
+  /** Whether the objective power may stand in where a slide states no plausible mpp. */
+  readonly mppFromObjective?: boolean;
   readonly limit: number | null;
 }
 
@@ -36,6 +38,7 @@ export function recipeOf(options: RecipeOptions, model: ModelInfo): Recipe {
     tissue: options.tissue,
     filter: options.filter,
     slideMpp: options.slideMpp === null ? null : mpp(options.slideMpp),
+    ...(options.mppFromObjective ? { mppEstimate: 'objective' } : {}),
     limit: options.limit,
   };
 }

@@ -5,7 +5,7 @@ import { recipeId } from '../plan/recipe.ts';
 import { openRecord, type Record } from '../record/record.ts';
 import { type RunFile, runId } from '../record/run.ts';
 import { outlineFolder } from '../source/outlines.ts';
-import { type Dataset, listDataset, type OutlineSource } from './dataset.ts';
+import { type Dataset, listDataset, type MppRule, type OutlineSource } from './dataset.ts';
 import { type RecipeOptions, recipeOf } from './recipe-options.ts';
 import { versions } from './versions.ts';
 
@@ -19,6 +19,8 @@ export interface SealOptions extends RecipeOptions {
   readonly out: string;
   /** A folder or prefix with a GeoJSON outline a slide, for the tissue method `outline`. */
   readonly tissueOutlines?: string | null;
+  /** um/px of the slides that fit a pattern; a manifest's own goes before, `slideMpp` after. */
+  readonly slideMpps?: readonly MppRule[];
   /** Tiles a shard, at most. */
   readonly shardTiles: number;
   /** `lancedb:<dir>`, `none`, or null for `<out>/store`. */
@@ -51,6 +53,7 @@ export async function sealRun(
   const dataset = await listDataset(options.sources, {
     signal: hooks.signal,
     onWarning: hooks.onNotice,
+    slideMpps: options.slideMpps ?? [],
     outlines: await outlinesOf(options, async (outline) => (await opened()).putOutline(outline)),
   });
   try {

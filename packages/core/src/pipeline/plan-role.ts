@@ -105,7 +105,7 @@ async function makeAndStore(
   const started = performance.now();
   const { slide, claimReads, giveBack } = await work.slides.borrow(ref);
   try {
-    const mpp = resolveMpp(slide, ref.mpp ?? recipe.slideMpp);
+    const mpp = resolveMpp(slide, ref.mpp ?? recipe.slideMpp, recipe.mppEstimate !== undefined);
     const overview = await readOverview(slide, { maxPixels: OVERVIEW_PIXELS }, work.pool, signal);
     const drawn = ref.outline ? await record.getOutline(ref.outline) : null;
     const plan = makePlan({ slide, ref, mpp, overview, drawn, recipe, recipeId, shardTiles });

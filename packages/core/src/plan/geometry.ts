@@ -7,12 +7,15 @@ import type { Recipe, TileGeometry } from './plan.ts';
 const SAME_SCALE = 0.005;
 /** Coarsest slide still accepted, as a multiple of the target: a 20x scan read for a 40x model, with a warning. */
 const MAX_UPSAMPLING = 2.05;
+/** Pixels that differ more than this in width and height are warned of: tiles use the mean, so that each axis is off by half of it. */
 const MAX_ANISOTROPY = 0.01;
+/** Beyond this they are refused. */
+const MOST_ANISOTROPY = 0.1;
 
 /**
  * How to cut tiles of `tile.px` at `tile.mpp`: from the coarsest level that is at least as fine as the target. The mpp of a level is
  * mean(x, y) * downsample; `mpp` is what `resolveMpp` found plausible.
- * @throws `mpp-too-coarse`, `usage` (overlap)
+ * @throws `mpp-too-coarse`, `mpp-absurd` (pixels far from square), `usage` (overlap)
  */
 export function tileGeometry(
   levels: readonly Level[],
@@ -62,7 +65,17 @@ function warnOfAnisotropy({ x, y }: MppReading, mean: number, warnings: string[]
   const anisotropy = Math.abs(x - y) / mean;
   if (anisotropy <= MAX_ANISOTROPY) return;
   const percent = (anisotropy * 100).toFixed(1);
-  warnings.push(`Pixels are not square: ${um(x)} across, ${um(y)} down (${percent} %); tiles use the mean.`);
+  const what = `${um(x)} across, ${um(y)} down (${percent} %)`;
+  if (anisotropy > MOST_ANISOTROPY) {
+    throw new NightshiftError(
+      'mpp-absurd',
+      `pixels are not square: ${what}, where ${100 * MOST_ANISOTROPY} % are allowed`,
+      {
+        data: { x, y },
+      },
+    );
+  }
+  warnings.push(`Pixels are not square: ${what}; tiles use the mean.`);
 }
 
 const um = (value: number): string => `${Number(value.toPrecision(4))} um/px`;

@@ -46,6 +46,11 @@ export function makePlan(input: {
   const base = slide.levels[0];
   const { geometry, warnings } = tileGeometry(slide.levels, mpp, recipe.tile);
 
+  if (mpp.source === 'estimate') {
+    warnings.push(
+      `The file states no plausible mpp: ${mpp.x} um/px is an estimate from its objective power, ${slide.objectivePower}.`,
+    );
+  }
   let outline = NO_OUTLINE;
   let tissue: ReturnType<typeof tissueArea> | null = null;
   if (recipe.tissue.method === 'auto') {
@@ -120,7 +125,7 @@ const planSchema = z
     mpp: z.object({
       x: positive,
       y: positive,
-      source: z.enum(['aperio', 'tiff-resolution', 'ome', 'dicom', 'vendor', 'override']),
+      source: z.enum(['aperio', 'tiff-resolution', 'ome', 'dicom', 'vendor', 'override', 'estimate']),
     }),
     objectivePower: z.number().nullable(),
     geometry: z.object({

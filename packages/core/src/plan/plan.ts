@@ -29,6 +29,8 @@ export interface Recipe {
   readonly filter: 'none' | (typeof FILTERS)[number];
   /** The person's own mpp for every slide of the run; null: as the slide states. */
   readonly slideMpp: Mpp | null;
+  /** Where the mpp of a slide that states none plausible comes from; absent: from nowhere, the slide is refused. */
+  readonly mppEstimate?: 'objective';
   /** At most this many tiles a slide, of those that pass the filter, spread evenly; null: all. */
   readonly limit: number | null;
 }

@@ -75,6 +75,7 @@ export const recipeSchema = z
     tissue: z.strictObject({ method: z.enum(['auto', 'none', 'outline']), min: z.number().min(0).max(1) }),
     filter: z.enum(['none', ...FILTERS]),
     slideMpp: positive.nullable(),
+    mppEstimate: z.literal('objective').optional(),
     limit: z.int().nonnegative().nullable(),
   })
   .refine((r) => r.tile.overlap < r.tile.px, {

@@ -2,8 +2,11 @@ import type { ByteRange, ByteSource } from '../source/source.ts';
 import type { LevelPx, Mpp } from '../units.ts';
 import type { BlockLayout } from './layout.ts';
 
-/** Where a slide's mpp was found. `override` is the person's own word (`--slide-mpp` or a manifest column). */
-export type MppSource = 'aperio' | 'tiff-resolution' | 'ome' | 'dicom' | 'vendor' | 'override';
+/**
+ * Where a slide's mpp was found. `override` is the person's own word (`--slide-mpp` or a manifest column); `estimate` is reckoned from the
+ * objective power, where the person asked for that.
+ */
+export type MppSource = 'aperio' | 'tiff-resolution' | 'ome' | 'dicom' | 'vendor' | 'override' | 'estimate';
 
 export interface MppReading {
   readonly x: Mpp;
