@@ -176,6 +176,11 @@ describe('files that lie', () => {
     ['no section', { ini: () => 'IMAGENUMBER_X = 4' }, 'slide-corrupt'],
     ['no number of pictures', ini('IMAGENUMBER_X = 6', ''), 'slide-corrupt'],
     ['a number that is none', ini('IMAGENUMBER_X = 6', 'IMAGENUMBER_X = six'), 'slide-corrupt'],
+    [
+      'a number of a million digits',
+      ini('IMAGENUMBER_X = 6', `IMAGENUMBER_X = ${'1'.repeat(1_000_000)}x`),
+      'slide-corrupt',
+    ],
     ['a negative number', ini('IMAGENUMBER_X = 6', 'IMAGENUMBER_X = -6'), 'slide-corrupt'],
     ['no picture', ini('IMAGENUMBER_Y = 4', 'IMAGENUMBER_Y = 0'), 'slide-corrupt'],
     ['a billion pictures', ini('IMAGENUMBER_X = 6', 'IMAGENUMBER_X = 1000000000'), 'slide-limits'],

@@ -1,5 +1,6 @@
 import { NightshiftError } from '../../errors.ts';
 import { LIMITS } from '../tiff/ifd.ts';
+import { xmlNumber } from '../xml.ts';
 import { type Ini, parseIni } from './ini.ts';
 
 /** One zoom level. */
@@ -123,11 +124,9 @@ class Reader {
   }
 
   number(section: string, key: string): number {
-    const value = this.text(section, key);
-    if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value)) {
-      throw this.corrupt(`${key} of its Slidedat.ini is no number`);
-    }
-    return Number(value);
+    const value = xmlNumber(this.text(section, key));
+    if (value === null || !Number.isFinite(value)) throw this.corrupt(`${key} of its Slidedat.ini is no number`);
+    return value;
   }
 
   /** Not negative. */
