@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Job, Queue } from '@nightshift/core';
 import { mpp, NightshiftError, toErrorRecord } from '@nightshift/core';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -41,6 +42,19 @@ export function queueContract(name: string, open: () => Promise<Queue>): void {
       await first?.done();
       await second?.done();
       expect(await queue.counts('embed')).toEqual({ waiting: 0, active: 0, dead: 0 });
+    });
+
+    it('tells how long ago the oldest job that waits was added, whatever its priority', async () => {
+      expect(await queue.oldestWaitingSeconds('embed')).toBeNull();
+      await queue.add('embed', [shardJob('a', { priority: 500 })]);
+      await sleep(300);
+      await queue.add('embed', [shardJob('b', { priority: 5 }), shardJob('c', { priority: 5 })]);
+      const seconds = await queue.oldestWaitingSeconds('embed');
+      expect(seconds).toBeGreaterThan(0.25);
+      expect(seconds).toBeLessThan(60);
+      expect(await queue.oldestWaitingSeconds('plan')).toBeNull();
+      for (const id of ['b', 'c', 'a']) expect((await queue.take('embed', forever))?.job.id).toBe(id);
+      expect(await queue.oldestWaitingSeconds('embed')).toBeNull();
     });
 
     it('keeps the roles apart', async () => {

@@ -95,8 +95,8 @@ describe('the dashboard, the alerts and the scaler', () => {
   it('ask for series that there are', async () => {
     const metrics = createMetrics({ version: '0', roles: [] });
     onTestFinished(() => metrics.close());
-    const counts = { waiting: 0, active: 0, dead: 0, oldestWaitingSeconds: 0 };
-    metrics.attachQueue(async () => ({ plan: counts, embed: counts, index: counts }));
+    const counts = { waiting: 0, active: 0, dead: 0 };
+    metrics.attachQueue({ counts: async () => counts, oldestWaitingSeconds: async () => 0 });
     metrics.attachEncoder({ busySeconds: 0, device: 'cpu', model: 'm' });
     metrics.attachRun('r', () => ({ expected: 0, committed: 0 }));
     const known = new Set(

@@ -78,11 +78,7 @@ describe('a run that Prometheus watches', () => {
     for (const name of ['a.svs', 'b.svs', 'c.svs']) at.slide(name);
     const metrics = createMetrics({ version: '0', roles: ['plan', 'embed', 'index'] });
     const queue = memoryQueue();
-    metrics.attachQueue(async () => ({
-      plan: await queue.counts('plan'),
-      embed: await queue.counts('embed'),
-      index: await queue.counts('index'),
-    }));
+    metrics.attachQueue(queue);
     const ready = () => ({ ready: true, reasons: [] });
     const http = await startHttp({ port: 0, metrics, ready, alive: () => true });
     onTestFinished(() => http.close());

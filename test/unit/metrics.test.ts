@@ -1,9 +1,19 @@
-import { combineMeters, createMetrics, type Meter, type Metrics, type SlideRef } from '@nightshift/core';
+import {
+  type CountedQueue,
+  combineMeters,
+  createMetrics,
+  type Meter,
+  type Metrics,
+  type SlideRef,
+} from '@nightshift/core';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 
 const slide = { key: 'case-17-abc', uri: 's3://hospital/case-17.svs', contentId: '"e1"-9' } as SlideRef;
 const counts = { waiting: 3, active: 2, dead: 1 };
-const queue = { plan: counts, embed: { ...counts, oldestWaitingSeconds: 40 }, index: counts };
+const queue: CountedQueue = {
+  counts: async () => counts,
+  oldestWaitingSeconds: async (role) => (role === 'embed' ? 40 : null),
+};
 
 describe('metrics', () => {
   const opened: Metrics[] = [];
@@ -127,7 +137,7 @@ describe('metrics', () => {
     it('are there only where one process was told to export them', async () => {
       expect(await open().text()).not.toContain('nightshift_queue');
       const metrics = open();
-      metrics.attachQueue(async () => queue);
+      metrics.attachQueue(queue);
       expect(await value(metrics, 'queue_jobs{queue="embed",state="waiting"}')).toBe(3);
       expect(await value(metrics, 'queue_jobs{queue="index",state="dead"}')).toBe(1);
       expect(await value(metrics, 'oldest_waiting_seconds{queue="embed"}')).toBe(40);
@@ -136,9 +146,9 @@ describe('metrics', () => {
     });
 
     it('are left out, not zero, while the queue does not answer: nothing scales down', async () => {
-      let answers: () => Promise<typeof queue> = async () => queue;
+      let answers = async () => counts;
       const metrics = open({ patience: 50 });
-      metrics.attachQueue(() => answers());
+      metrics.attachQueue({ ...queue, counts: () => answers() });
       expect(await value(metrics, 'queue_up')).toBe(1);
       answers = () => Promise.reject(new Error('ECONNREFUSED'));
       expect(await value(metrics, 'queue_up')).toBe(0);

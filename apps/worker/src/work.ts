@@ -121,11 +121,7 @@ export const workCommand = command({
         });
       }
       if (flags.exportQueue) {
-        metrics.attachQueue(async () => ({
-          plan: await queue.counts('plan'),
-          embed: await queue.counts('embed'),
-          index: await queue.counts('index'),
-        }));
+        metrics.attachQueue(queue);
       }
       terminal.say(`ready: ${roles.join(', ')}${encoder ? ` with ${encoder.model.name} on ${encoder.device}` : ''}`);
       await worker.finished;

@@ -2,11 +2,11 @@ export { observeS3 } from './compose.ts';
 export * from './errors.ts';
 export { type HttpOptions, type HttpServer, type Readiness, startHttp } from './http.ts';
 export {
+  type CountedQueue,
   combineMeters,
   createMetrics,
   type Metrics,
   type MetricsOptions,
-  type QueueSnapshot,
   type RunTiles,
 } from './metrics.ts';
 export { type BenchOptions, type BenchPoint, type BenchReport, benchModel } from './model/bench.ts';

@@ -1,10 +1,10 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Meter } from './pipeline/meter.ts';
-import type { QueueCounts, Role } from './queue/queue.ts';
+import type { Queue, Role } from './queue/queue.ts';
 import type { S3Observer } from './source/s3-requests.ts';
 
-/** What one role's queue holds; `oldestWaitingSeconds` where the driver can tell. */
-export type QueueSnapshot = QueueCounts & { readonly oldestWaitingSeconds?: number | null };
+/** What is asked of a queue. */
+export type CountedQueue = Pick<Queue, 'counts' | 'oldestWaitingSeconds'>;
 
 /** Tiles of one run: planned so far, and held by the record (failures in the ledger included). */
 export interface RunTiles {
@@ -22,7 +22,7 @@ export interface Metrics {
   /** Counts what S3 requests do. */
   readonly s3: S3Observer;
   /** One process of a cluster exports the queue: the sum over several would count every job as often. Asked at each scrape. */
-  attachQueue(read: () => Promise<Readonly<Record<Role, QueueSnapshot>>>): void;
+  attachQueue(asked: CountedQueue): void;
   /** The encoder that this process runs; a later one takes its place. */
   attachEncoder(encoder: { readonly busySeconds: number; readonly device: string; readonly model: string }): void;
   /** Shows how far a run is until the answered function is called. Asked at each scrape. */
@@ -163,20 +163,23 @@ export function createMetrics(options: MetricsOptions): Metrics {
   /** What has to be asked before each scrape. */
   const refreshers = new Set<() => Promise<void> | void>();
 
-  function attachQueue(read: () => Promise<Readonly<Record<Role, QueueSnapshot>>>): void {
+  function attachQueue(asked: CountedQueue): void {
     const jobs = gauge('queue_jobs', 'Jobs by queue and state; waiting and active are work to do.', ['queue', 'state']);
-    const oldest = gauge('oldest_waiting_seconds', 'Age of the job that has waited longest.', ['queue']);
+    const oldest = gauge('oldest_waiting_seconds', 'Time since the oldest waiting job was added.', ['queue']);
     const up = gauge('queue_up', '1 when the queue answered this scrape.');
     refreshers.add(async () => {
-      const counts = await within(patience, read());
-      up.set(counts ? 1 : 0);
+      const read = ROLES.map(async (queue) => {
+        const [counts, seconds] = await Promise.all([asked.counts(queue), asked.oldestWaitingSeconds(queue)]);
+        return { queue, counts, seconds };
+      });
+      const answers = await within(patience, Promise.all(read));
+      up.set(answers ? 1 : 0);
       // An unknown queue is no empty queue: an autoscaler must not see 0.
       jobs.reset();
       oldest.reset();
-      for (const queue of counts ? ROLES : []) {
-        const { waiting, active, dead, oldestWaitingSeconds } = counts![queue];
-        for (const [state, count] of Object.entries({ waiting, active, dead })) jobs.set({ queue, state }, count);
-        if (typeof oldestWaitingSeconds === 'number') oldest.set({ queue }, oldestWaitingSeconds);
+      for (const { queue, counts, seconds } of answers ?? []) {
+        for (const [state, count] of Object.entries(counts)) jobs.set({ queue, state }, count);
+        if (seconds !== null) oldest.set({ queue }, seconds);
       }
     });
   }

@@ -172,11 +172,7 @@ async function supervise(run: {
   const { metrics } = hooks;
   const meter = metrics ? combineMeters(run.meter, metrics.meter) : run.meter;
   let committed: StatusReport['tiles'] | null = null;
-  metrics?.attachQueue(async () => ({
-    plan: await queue.counts('plan'),
-    embed: await queue.counts('embed'),
-    index: await queue.counts('index'),
-  }));
+  metrics?.attachQueue(queue);
   const detach = metrics?.attachRun(run.run.id, () => ({
     expected: committed?.planned ?? 0,
     committed: (committed?.embedded ?? 0) + (committed?.failed ?? 0),

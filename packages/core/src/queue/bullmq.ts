@@ -285,6 +285,13 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
     return total;
   }
 
+  async function oldestWaitingSeconds(role: Role): Promise<number | null> {
+    const added = await Promise.all((await queuesOf(role)).map((queue) => scripts.oldest(queue)));
+    const oldest = Math.min(...added.map((at) => at ?? Number.POSITIVE_INFINITY));
+    // By the clock of the machine that added it.
+    return oldest < Number.POSITIVE_INFINITY ? Math.max(0, Date.now() - oldest) / 1000 : null;
+  }
+
   async function close(): Promise<void> {
     stop.abort();
     const quit = [...lanes.values()].flatMap(({ worker, pump }) => [pump.close(), worker.close(true)]);
@@ -310,6 +317,7 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
     add,
     take: async (role, signal) => (stop.signal.aborted || signal.aborted ? null : laneOf(role).pump.take(signal)),
     counts: (role) => patiently(() => counts(role)),
+    oldestWaitingSeconds: (role) => patiently(() => oldestWaitingSeconds(role)),
     idle,
     async jobsLost() {
       const before = identity;

@@ -11,6 +11,8 @@ export interface MemoryQueueOptions {
 
 interface Entry {
   readonly job: Job;
+  /** When it was added, `performance.now()`. */
+  readonly since: number;
   attempt: number;
 }
 
@@ -106,7 +108,7 @@ export function memoryQueue(options: MemoryQueueOptions = {}): Queue {
       for (const job of jobs) {
         if (closed || lane.ids.has(job.id)) continue;
         lane.ids.add(job.id);
-        offer(lane, { job, attempt: 0 });
+        offer(lane, { job, since: performance.now(), attempt: 0 });
       }
     },
     take(role, signal) {
@@ -130,6 +132,11 @@ export function memoryQueue(options: MemoryQueueOptions = {}): Queue {
     async counts(role): Promise<QueueCounts> {
       const lane = lanes[role];
       return { waiting: lane.waiting.length + lane.paused.size, active: lane.active.size, dead: lane.dead };
+    },
+    async oldestWaitingSeconds(role) {
+      const { waiting } = lanes[role];
+      const oldest = waiting.reduce((least, { since }) => Math.min(least, since), Number.POSITIVE_INFINITY);
+      return waiting.length > 0 ? (performance.now() - oldest) / 1000 : null;
     },
     idle() {
       return busy() ? new Promise((resolve) => idleWaiters.push(resolve)) : Promise.resolve();

@@ -58,6 +58,8 @@ export interface Queue {
   /** The next job of the role, oldest first; waits for one. Null once the signal aborts or the queue is closed. */
   take(role: Role, signal: AbortSignal): Promise<Lease | null>;
   counts(role: Role): Promise<QueueCounts>;
+  /** How long ago the oldest of the waiting jobs was added; null: none waits. Those that wait out a pause before a retry are left out. */
+  oldestWaitingSeconds(role: Role): Promise<number | null>;
   /** Resolves once no job of any role waits or is active, or the queue is closed. */
   idle(): Promise<void>;
   /**

@@ -54,6 +54,27 @@ local epoch = redis.call('GET', KEYS[1])
 if not epoch and not redis.pcall('SET', KEYS[1], ARGV[1]).err then epoch = ARGV[1] end
 return {redis.call('INFO'), epoch or ''}`;
 
+/**
+ * When the oldest of the waiting jobs was added, ms since the epoch; nil: none waits. Within a priority jobs wait in the order
+ * added, so only the first of each is looked at. KEYS: BullMQ's lists `wait` and `paused`, set `prioritized`; ARGV: key prefix of jobs.
+ */
+const OLDEST = `
+local oldest = false
+local function look(id)
+  local added = id and tonumber(redis.pcall('HGET', ARGV[1] .. id, 'timestamp'))
+  if added and (not oldest or added < oldest) then oldest = added end
+end
+look(redis.call('LINDEX', KEYS[1], -1))
+look(redis.call('LINDEX', KEYS[2], -1))
+local from = 0
+for _ = 1, 1000 do
+  local first = redis.call('ZRANGEBYSCORE', KEYS[3], from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if not first[1] then break end
+  look(first[1])
+  from = string.format('%.0f', (math.floor(tonumber(first[2]) / 0x100000000) + 1) * 0x100000000)
+end
+return oldest`;
+
 interface Evaluates {
   eval(script: string, keys: number, ...args: (string | number)[]): Promise<unknown>;
 }
@@ -69,6 +90,8 @@ export interface RedisScripts {
   /** `INFO`, and the id of the data that lie under the prefix. */
   inspect(newEpoch: string): Promise<{ readonly info: string; readonly epoch: string }>;
   renew(holds: readonly Hold[], leaseMs: number): Promise<boolean[]>;
+  /** ms since the epoch; null: none waits. */
+  oldest(queue: QueueNames): Promise<number | null>;
   /** Removes what a token holds, or an id; true when there was something. */
   evict(queue: QueueNames, held: { readonly token: string; readonly id?: string }): Promise<boolean>;
 }
@@ -88,6 +111,10 @@ export function redisScripts(client: Evaluates, prefix: string): RedisScripts {
       const marks = holds.flatMap(({ id, token }) => [token, id]);
       const held = (await client.eval(RENEW, keys.length, ...keys, leaseMs, ...marks)) as number[];
       return held.map((one) => one === 1);
+    },
+    async oldest(queue) {
+      const keys = ['wait', 'paused', 'prioritized'].map((type) => queue.toKey(type));
+      return (await client.eval(OLDEST, keys.length, ...keys, queue.toKey(''))) as number | null;
     },
     async evict(queue, { token, id = '' }) {
       const keys = [queue.toKey('active'), queue.toKey('stalled'), deadKey(prefix)];
