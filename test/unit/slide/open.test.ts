@@ -198,7 +198,6 @@ describe('vendor', () => {
   test.each([
     ['Ventana BIF', { 270: { type: 'ascii', text: 'level=0 mag=40 quality=90' } }],
     ['Ventana BIF', { 700: { type: 'bytes', bytes: Buffer.from('<Metadata><iScan Mag="40"/>') } }],
-    ['Trestle', { 305: { type: 'ascii', text: 'MedScan 1.0' } }],
   ] as [string, WrittenPage['tags'] & object][])(
     '%s is refused by name, not read as something else',
     async (name, tags) => {

@@ -1,6 +1,7 @@
 import { NightshiftError } from '../../errors.ts';
 import type { ByteRange } from '../../source/source.ts';
 import { jpegPrefix } from '../codec/markers.ts';
+import type { Piece } from '../layout.ts';
 import type { BlockCodec, BlockIndex } from '../slide.ts';
 import type { StoredLevel } from '../stored-level.ts';
 import { type Entry, type Ifd, LIMITS, type Tiff } from './ifd.ts';
@@ -104,6 +105,25 @@ export async function pageLevel(tiff: Tiff, page: Page): Promise<StoredLevel> {
     codec: await pageCodec(tiff, page),
     readIndex: (signal) => readBlockIndex(tiff, page, signal),
   };
+}
+
+/** The part of a tile that is picture: those at the edge may be stored clipped. */
+export function tilePart({ width, height, tileWidth, tileHeight, columns }: Page, block: number) {
+  return {
+    width: Math.min(tileWidth, width - (block % columns) * tileWidth),
+    height: Math.min(tileHeight, height - Math.floor(block / columns) * tileHeight),
+  };
+}
+
+/** The tiles of a page, row by row, at places of their own. */
+export function* tilesOf(
+  page: Page,
+  place: (column: number, row: number) => { readonly x: number; readonly y: number },
+): Generator<Piece> {
+  for (let block = 0; block < page.columns * page.rows; block++) {
+    const at = place(block % page.columns, Math.floor(block / page.columns));
+    yield { block, left: 0, top: 0, ...tilePart(page, block), ...at };
+  }
 }
 
 /** How the tiles of a page are compressed, or `slide-unsupported` with what is in the way. */

@@ -4,7 +4,7 @@ import { MOST_PIECES, type Piece, placedLayout } from '../../layout.ts';
 import type { StoredLevel } from '../../stored-level.ts';
 import { findAll, type XmlElement, xmlNumber } from '../../xml.ts';
 import { type Ifd, LIMITS, type Tiff } from '../ifd.ts';
-import { type Page, pageLevel, readBlockIndex, readPage, TAG } from '../page.ts';
+import { type Page, pageLevel, readBlockIndex, readPage, TAG, tilePart } from '../page.ts';
 import { readXml } from './description.ts';
 import type { Vendor } from './vendor.ts';
 
@@ -137,14 +137,11 @@ async function glassLevel(
         const area = areaOf(block);
         const { page, firstBlock } = placed[area]!;
         const [column, row] = [(block - firstBlock) % page.columns, Math.floor((block - firstBlock) / page.columns)];
-        return { area, column, row, page };
+        return { area, column, row };
       };
       const used = (block: number) => {
-        const { column, row, page } = inPage(block);
-        return {
-          width: Math.min(page.tileWidth, page.width - column * page.tileWidth),
-          height: Math.min(page.tileHeight, page.height - row * page.tileHeight),
-        };
+        const { page, firstBlock } = placed[areaOf(block)]!;
+        return tilePart(page, block - firstBlock);
       };
       function* pieces(): Iterable<Piece> {
         for (let block = blocks - 1; block >= 0; block--) {

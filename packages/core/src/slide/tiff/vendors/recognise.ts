@@ -7,12 +7,12 @@ import { openHamamatsu } from './hamamatsu.ts';
 import { isLeica, openLeica } from './leica.ts';
 import { openOme } from './ome.ts';
 import { isPhilips, openPhilips } from './philips.ts';
+import { isTrestle, openTrestle } from './trestle.ts';
 import type { Vendor } from './vendor.ts';
 
 /** Formats whose tiles overlap, are padded or lie in several pictures: read as plain TIFF they would give wrong pixels. */
 const REFUSED: readonly { name: string; is: (text: string) => boolean }[] = [
   { name: 'Ventana BIF', is: (text) => text.includes('<iScan') || /level=\d+ mag=/.test(text) },
-  { name: 'Trestle', is: (text) => text.includes('MedScan') },
 ];
 
 /** Opens a TIFF by who wrote it, told by its first IFD; `slide-unsupported` where the format is known but cannot be read. */
@@ -24,8 +24,8 @@ export async function openByVendor(tiff: Tiff, ifds: readonly Ifd[]): Promise<Ve
   if (/<(\w+:)?OME[\s>]/.test(description)) return openOme(tiff, ifds, description);
   if (isLeica(description)) return openLeica(tiff, ifds);
   if (isPhilips(description)) return openPhilips(tiff, ifds);
-  const other = await Promise.all([TAG.xmp, TAG.software].map((tag) => tiff.text(first.entries.get(tag))));
-  const text = [description, ...other].join('\n');
+  if (isTrestle(await tiff.text(first.entries.get(TAG.software)))) return openTrestle(tiff, ifds, description);
+  const text = [description, await tiff.text(first.entries.get(TAG.xmp))].join('\n');
   const refused = REFUSED.find(({ is }) => is(text));
   if (refused !== undefined) {
     throw new NightshiftError('slide-unsupported', `${tiff.uri} is ${refused.name}, which cannot be read yet`);
