@@ -286,6 +286,18 @@ describe('embed', () => {
     }
   });
 
+  it('decodes finer levels at a part of their size on request, as another recipe', async () => {
+    const options = { sources: [b.slide('a.svs')], model: b.model, out: b.path('dct'), store: 'none', mpp: 1 };
+    const exact = await run(options);
+    const fast = await run({ ...options, dctScaling: true });
+    expect(fast.report.recipe).not.toBe(exact.report.recipe);
+    expect(fast.report.tiles).toMatchObject({ planned: exact.report.tiles.planned, failed: 0 });
+    expect(await verify({ out: options.out, run: fast.report.run, store: 'none' })).toMatchObject({ ok: true });
+    const [plan] = readdirSync(join(options.out, fast.report.recipe, 'plans')).filter((name) => name.endsWith('.json'));
+    const { geometry } = JSON.parse(readFileSync(join(options.out, fast.report.recipe, 'plans', plan!), 'utf8'));
+    expect(geometry).toMatchObject({ dct: 2, readPx: 448 });
+  });
+
   it('serves CLS and mean from the one graph that gives both', async () => {
     const source = b.slide('a.svs');
     const of = async (embedding: 'cls+mean' | 'cls' | 'mean') => {

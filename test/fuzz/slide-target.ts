@@ -46,6 +46,7 @@ async function decodeSome(
     codec: slide.codec(level),
     compressed,
     store: { memory, width, height },
+    scale: 1 as const,
     slots: Int32Array.from(blocks.keys()),
   };
   const result = await (await runner).blocks(task);

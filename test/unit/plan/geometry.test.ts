@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { tileGeometry } from '../../../packages/core/src/plan/geometry.ts';
 import type { Recipe } from '../../../packages/core/src/plan/plan.ts';
-import { mpp, tilePx } from '../../../packages/core/src/units.ts';
+import { levelPx, mpp, tilePx } from '../../../packages/core/src/units.ts';
 import { levels, square } from './samples.ts';
 
 const tile = (px: number, target: number, overlap = 0): Recipe['tile'] => ({
@@ -63,6 +63,33 @@ describe('tile geometry', () => {
     expect(() => tileGeometry(pyramid, square(0.52), tile(224, 0.25))).toThrow(
       expect.objectContaining({ code: 'mpp-too-coarse', message: expect.stringContaining('0.52 um/px') }),
     );
+  });
+
+  it.each([
+    // slide mpp, target, levels beside the finest, decoded at 1/, read px
+    [0.25, 0.5, [], 2, 448],
+    [0.2501, 0.5, [4, 16], 2, 448],
+    [0.25, 0.75, [], 2, 672],
+    [0.499, 2, [], 4, 896],
+    [0.25, 0.5, [2], undefined, 224],
+    [0.25, 0.45, [], undefined, 403],
+    [0.25, 8, [], 8, 7168],
+    [0.251, 2.6, [], 8, 2320],
+  ])('%f um/px for %f um/px may be decoded smaller', (slide, target, downsamples, dct, readPx) => {
+    const of = { ...tile(224, target, 20), dct: true } as const;
+    const { geometry } = tileGeometry(levels(100_000, 80_000, ...downsamples), square(slide), of);
+    expect(geometry).toMatchObject({ readPx });
+    expect(geometry.dct).toBe(dct);
+    for (const px of [geometry.readPx, geometry.strideLevelPx]) expect(px % (dct ?? 1)).toBe(0);
+    // Not coarser than the tile, and its scale as exact as ever.
+    expect(geometry.readPx / (dct ?? 1)).toBeGreaterThanOrEqual(224);
+    expect(Math.abs((geometry.readPx * geometry.downsample * slide) / (224 * target) - 1)).toBeLessThan(0.005);
+  });
+
+  it('decodes no blocks smaller that do not divide', () => {
+    const of = { ...tile(224, 2), dct: true } as const;
+    const odd = levels(10_000, 8_000).map((level) => ({ ...level, blockWidth: levelPx(254) }));
+    expect(tileGeometry(odd, square(0.25), of).geometry.dct).toBe(2);
   });
 
   it('refuses pixels that are far from square', () => {

@@ -65,6 +65,9 @@ export const RUN_FLAGS = {
     about: 'take tissue from outlines instead: a folder or s3:// prefix of <slide name>.geojson',
     placeholder: 'DIR',
   }),
+  dctScaling: toggle({
+    about: 'decode levels finer than the tiles at 1/2, 1/4 or 1/8: faster, and not quite the same pixels',
+  }),
   filter: choice({
     values: ['none', ...FILTERS],
     about: 'leave tiles out; hsv: less than 60 % of H&E-coloured pixels, blur: out of focus, pen: drawn over',
@@ -100,6 +103,7 @@ export const runOptions = (sources: readonly string[], flags: Values<typeof RUN_
   embedding: flags.embedding,
   tissue: { method: tissueMethod(flags), min: flags.minTissue },
   tissueOutlines: flags.tissueOutlines,
+  dctScaling: flags.dctScaling,
   filter: flags.filter,
   ...slideMpps(flags.slideMpp),
   mppFromObjective: flags.mppFromObjective,

@@ -12,6 +12,8 @@ export interface RecipeOptions {
   readonly overlapPx: number;
   readonly embedding: EmbeddingKind | null;
   readonly tissue: TissueOptions;
+  /** Whether levels finer than the tiles are decoded smaller. */
+  readonly dctScaling?: boolean;
   readonly filter: Recipe['filter'];
   readonly slideMpp: number | null;
   /** Whether the objective power may stand in where a slide states no plausible mpp. */
@@ -34,6 +36,7 @@ export function recipeOf(options: RecipeOptions, model: ModelInfo): Recipe {
       mpp: mpp(options.mpp ?? model.mpp),
       overlap: tilePx(options.overlapPx),
       resampling: model.resize.filter,
+      ...(options.dctScaling ? { dct: true } : {}),
     },
     tissue: options.tissue,
     filter: options.filter,

@@ -46,19 +46,28 @@ export function tileGeometry(
   }
 
   const scale = Math.abs(levelMpp / tile.mpp - 1) <= SAME_SCALE ? 1 : tile.mpp / levelMpp;
-  const readPx = Math.max(1, Math.round(tile.px * scale));
-  const stride = tile.overlap === 0 ? readPx : Math.max(1, Math.round((tile.px - tile.overlap) * scale));
+  const dct = tile.dct ? dctScale(levels[level], scale) : 1;
+  const rounded = (px: number) => dct * Math.max(1, Math.round((px * scale) / dct));
+  const readPx = rounded(tile.px);
+  const stride = tile.overlap === 0 ? readPx : rounded(tile.px - tile.overlap);
   return {
     geometry: {
       level,
       downsample,
       readPx: levelPx(readPx),
       strideLevelPx: levelPx(stride),
+      ...(dct === 1 ? {} : { dct }),
       tilePx: tile.px,
       sizeBase: basePx(Math.round(readPx * downsample)),
     },
     warnings,
   };
+}
+
+/** The most that a level can be decoded smaller and still be as fine as the tiles. */
+function dctScale({ blockWidth, blockHeight }: Level, scale: number): 1 | 2 | 4 | 8 {
+  const fits = (s: number) => s <= scale * (1 + SAME_SCALE) && blockWidth % s === 0 && blockHeight % s === 0;
+  return ([8, 4, 2] as const).find(fits) ?? 1;
 }
 
 function warnOfAnisotropy({ x, y }: MppReading, mean: number, warnings: string[]): void {

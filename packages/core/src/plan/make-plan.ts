@@ -133,6 +133,7 @@ const planSchema = z
       downsample: z.number().min(1),
       readPx: z.int().positive(),
       strideLevelPx: z.int().positive(),
+      dct: z.literal([2, 4, 8]).optional(),
       tilePx: z.int().positive(),
       sizeBase: z.int().positive(),
     }),

@@ -23,6 +23,8 @@ export interface Recipe {
     readonly mpp: Mpp;
     readonly overlap: TilePx;
     readonly resampling: Filter;
+    /** Levels finer than the tiles are decoded smaller, which is faster and changes pixels a little. */
+    readonly dct?: true;
   };
   readonly tissue: TissueOptions;
   /** What tiles must pass, judged when the slide is planned. */
@@ -74,6 +76,8 @@ export interface TileGeometry {
   readonly readPx: LevelPx;
   /** Distance of neighbouring tiles, in pixels of `level`. */
   readonly strideLevelPx: LevelPx;
+  /** Blocks are decoded so many times smaller, see `TileRequest.dct`; `readPx`, stride and corners are multiples of it. Absent: whole. */
+  readonly dct?: 2 | 4 | 8;
   readonly tilePx: TilePx;
   /** Side of a tile in level-0 pixels, rounded. */
   readonly sizeBase: BasePx;

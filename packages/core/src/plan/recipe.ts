@@ -71,6 +71,7 @@ export const recipeSchema = z
       mpp: positive,
       overlap: z.int().nonnegative(),
       resampling: z.enum(['box', 'bilinear', 'bicubic']),
+      dct: z.literal(true).optional(),
     }),
     tissue: z.strictObject({ method: z.enum(['auto', 'none', 'outline']), min: z.number().min(0).max(1) }),
     filter: z.enum(['none', ...FILTERS]),

@@ -28,6 +28,8 @@ export interface BlocksTask {
   readonly codec: BlockCodec;
   readonly compressed: CompressedBlocks;
   readonly store: BlockStore;
+  /** The store's blocks are so many times smaller than the compressed ones. */
+  readonly scale: DctScale;
   readonly slots: Int32Array;
 }
 
@@ -128,10 +130,11 @@ export async function createTaskRunner(jpeg: JpegChoice): Promise<TaskRunner> {
 
   return {
     blocks(task) {
+      const { scale } = task;
       const { memory, width, height } = task.store;
       const bytes = 3 * width * height;
       const slot = (i: number) => new Uint8Array(memory, task.slots[i]! * bytes, bytes);
-      return decodeAll(task, { width, height }, 1, slot, () => {});
+      return decodeAll(task, { width: width * scale, height: height * scale }, scale, slot, () => {});
     },
 
     tiles: async (task) => cutTiles(task),

@@ -1,6 +1,7 @@
 import { type ErrorRecord, isNightshiftError, NightshiftError, toErrorRecord } from '../errors.ts';
 import { BlockCache, type CachedBlock } from './block-cache.ts';
 import type { BlockReader } from './block-reader.ts';
+import type { DctScale } from './codec/block.ts';
 import { blocksPerTask, decodeBlocks } from './decode-blocks.ts';
 import type { DecodePool } from './decode-pool.ts';
 import type { BlockStore, TaskResult, TilesTask } from './decode-tasks.ts';
@@ -10,6 +11,7 @@ import type { TileChunk, TileFailure, TileOptions, TileStats } from './tiles.ts'
 /** What a job cuts: rectangles of one size on one level, resampled alike. */
 export type Rectangles = Pick<TilesTask, 'width' | 'height' | 'resample' | 'fit'> & {
   readonly level: number;
+  readonly dct: DctScale;
   readonly x: Int32Array;
   readonly y: Int32Array;
 };
@@ -30,6 +32,9 @@ export class TileJob {
   readonly #signal: AbortSignal;
   readonly #onStats: TileOptions['onStats'];
   readonly #store: BlockStore;
+  readonly #scale: DctScale;
+  /** What is cut and resampled, in pixels as decoded. */
+  readonly #cutting: Pick<TilesTask, 'width' | 'height' | 'resample' | 'fit'>;
   readonly #cache: BlockCache;
   readonly #tileBytes: number;
   readonly #chunkTiles: number;
@@ -71,18 +76,21 @@ export class TileJob {
     }
     const distinct = order.length;
     reader.expect(order, budget / 8);
-    const blockBytes = 3 * blockWidth * blockHeight;
+    this.#scale = scaleOf(request, reader);
+    this.#cutting = cuttingOf(request, this.#scale);
+    const block = { width: blockWidth / this.#scale, height: blockHeight / this.#scale };
+    const blockBytes = 3 * block.width * block.height;
     const slots = Math.min(distinct, Math.max(underOne, Math.floor(budget / 2 / blockBytes)));
     if (slots * blockBytes > MOST_STORE_BYTES) {
       throw new NightshiftError('slide-limits', `one tile covers ${underOne} blocks, ${slots * blockBytes} bytes`);
     }
-    this.#store = { memory: pool.memory.borrowShared(slots * blockBytes), width: blockWidth, height: blockHeight };
+    this.#store = { memory: pool.memory.borrowShared(slots * blockBytes), ...block };
     this.#cache = new BlockCache(slots);
 
-    const side = request.fit?.crop ?? request.resample?.px;
-    const tileBytes = side === undefined ? 3 * request.width * request.height : 3 * side * side;
+    const side = request.fit?.crop ?? this.#cutting.resample?.px;
+    const pixels = this.#cutting.width * this.#cutting.height;
+    const tileBytes = side === undefined ? 3 * pixels : 3 * side * side;
     this.#tileBytes = tileBytes;
-    const pixels = request.width * request.height;
     this.#chunkTiles = Math.max(1, Math.min(Math.floor(CHUNK_BYTES / tileBytes), Math.floor(TASK_PIXELS / pixels)));
     this.#taskBlocks = blocksPerTask(slide.levels[level]!);
     // Half of the slots, so that the next chunk is decoded meanwhile.
@@ -135,7 +143,7 @@ export class TileJob {
     const codec = this.#reader.slide.codec(this.#reader.level);
     const decoded = await decodeBlocks(this.#reader, [...entries.keys()], ({ blocks, compressed }, transfer) => {
       const slots = Int32Array.from(blocks, (block) => entries.get(block)!.slot);
-      const task = { codec, compressed, store: this.#store, slots };
+      const task = { codec, compressed, store: this.#store, scale: this.#scale, slots };
       return this.#pool.run('blocks', task, { transfer, signal: this.#signal });
     });
     for (const [block, error] of decoded.failures) entries.get(block)!.error = error;
@@ -157,7 +165,6 @@ export class TileJob {
     const failures: TileFailure[] = [];
     const counts = new Int32Array(count);
     const pieces: number[] = [];
-    const { width, height, resample, fit } = this.#request;
     for (let index = first; index < first + count; index++) {
       const under = this.#piecesUnder(index);
       const error = under.length === 0 ? this.#unscanned(index) : errorOf(under, byBlock);
@@ -167,10 +174,7 @@ export class TileJob {
     }
     const task: TilesTask = {
       store: this.#store,
-      width,
-      height,
-      resample,
-      fit,
+      ...this.#cutting,
       counts,
       pieces: Int32Array.from(pieces),
       gaps: !this.#reader.layout.regular,
@@ -205,13 +209,14 @@ export class TileJob {
     return [...new Set(this.#piecesUnder(index).map(({ block }) => block))];
   }
 
-  /** The seven numbers of the part of a piece that lies in a tile. */
+  /** The seven numbers of the part of a piece that lies in a tile, in pixels as decoded. */
   #cutPiece(index: number, { left, top, x, y, width, height }: Piece, slot: number): number[] {
     const [tileX, tileY] = [this.#request.x[index]!, this.#request.y[index]!];
     const [fromX, fromY] = [Math.max(x, tileX), Math.max(y, tileY)];
     const toX = Math.min(x + width, tileX + this.#request.width);
     const toY = Math.min(y + height, tileY + this.#request.height);
-    return [slot, left + fromX - x, top + fromY - y, toX - fromX, toY - fromY, fromX - tileX, fromY - tileY];
+    const part = [left + fromX - x, top + fromY - y, toX - fromX, toY - fromY, fromX - tileX, fromY - tileY];
+    return [slot, ...part.map((px) => px / this.#scale)];
   }
 
   #unscanned(index: number): ErrorRecord {
@@ -220,6 +225,23 @@ export class TileJob {
       new NightshiftError('tile-missing', `nothing is stored at ${at} of level ${this.#reader.level}`),
     );
   }
+}
+
+/** Pieces begin at multiples of the blocks' size where they lie side by side, and nowhere in particular elsewhere. */
+function scaleOf({ dct, x, y, width, height }: Rectangles, { slide, level, layout }: BlockReader): DctScale {
+  const { blockWidth, blockHeight } = slide.levels[level]!;
+  if (dct === 1 || !layout.regular || blockWidth % dct !== 0 || blockHeight % dct !== 0) return 1;
+  const off = (px: number) => px % dct !== 0;
+  if (off(width) || off(height) || x.some(off) || y.some(off)) {
+    throw new NightshiftError('internal', `tiles to be decoded at 1/${dct} do not lie at multiples of ${dct}`);
+  }
+  return dct;
+}
+
+function cuttingOf({ width, height, resample, fit }: Rectangles, scale: DctScale) {
+  const cut = { width: width / scale, height: height / scale };
+  const done = resample !== null && cut.width === resample.px && cut.height === resample.px;
+  return { ...cut, resample: done ? null : resample, fit };
 }
 
 function errorOf(pieces: readonly Piece[], blocks: ReadonlyMap<number, CachedBlock>): ErrorRecord | null {
