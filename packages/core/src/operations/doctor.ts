@@ -8,6 +8,7 @@ import { writeRandomDinov2 } from '../model/convert/random-weights.ts';
 import { readModel } from '../model/info.ts';
 import { childEnvironment } from '../model/onnx-engine.ts';
 import { loadJpeg } from '../slide/codec/jpeg.ts';
+import { findOpenSlide } from '../slide/openslide/process.ts';
 import { versions } from './versions.ts';
 
 export interface DoctorOptions {
@@ -34,7 +35,7 @@ export interface DoctorReport {
 
 /** Looks at everything a run needs, by using it: a tiny model is made, loaded and run on each device. */
 export async function doctor(options: DoctorOptions, signal?: AbortSignal): Promise<DoctorReport> {
-  const checks = [nodeCheck(), machineCheck(), await jpegCheck()];
+  const checks = [nodeCheck(), machineCheck(), await jpegCheck(), await openSlideCheck()];
   signal?.throwIfAborted();
   checks.push(...(await engineChecks(signal)), telemetryCheck());
   for (const dir of options.modelDirs) checks.push(await modelsCheck(dir));
@@ -74,6 +75,18 @@ async function jpegCheck(): Promise<Check> {
     const { message, next } = toErrorRecord(error);
     return { name: 'jpeg decoder', state: 'broken', found: message, fix: next };
   }
+}
+
+async function openSlideCheck(): Promise<Check> {
+  const name = 'OpenSlide';
+  const found = await findOpenSlide();
+  if (found.state === 'good') return good(name, `${found.version}, for formats that nightshift does not read itself`);
+  return {
+    name,
+    state: 'missing',
+    found: `${found.why}; needed only for formats that nightshift does not read itself`,
+    fix: 'Install OpenSlide 4.0.1 or later, or name its library with NIGHTSHIFT_OPENSLIDE.',
+  };
 }
 
 async function engineChecks(signal: AbortSignal | undefined): Promise<Check[]> {

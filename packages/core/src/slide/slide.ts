@@ -50,6 +50,8 @@ export type BlockCodec =
       readonly yCbCr: boolean;
     }
   | { readonly kind: 'png' }
+  /** Decoded by OpenSlide already, or what went wrong there: see `codec/openslide.ts`. */
+  | { readonly kind: 'openslide' }
   | {
       readonly kind: 'raw' | 'deflate' | 'lzw';
       /** TIFF's: 1 none, 2 horizontal differences. */
@@ -69,7 +71,7 @@ export interface BlockIndex {
  */
 export interface Slide {
   readonly source: ByteSource;
-  /** Container: `tiff`, `bigtiff`, `dicom`, `mirax`, `png`, `jpeg`. */
+  /** Container: `tiff`, `bigtiff`, `dicom`, `mirax`, `png`, `jpeg`; `openslide` where OpenSlide reads it. */
   readonly format: string;
   /** `aperio`, `generic-tiff`, `hamamatsu`, ... */
   readonly vendor: string;

@@ -83,7 +83,11 @@ function readSize(
   for (let i = 0, p = at + 36; i < components; i++, p += 3) {
     const depth = view.getUint8(p);
     bits.push(depth & 0x80 ? -((depth & 0x7f) + 1) : depth + 1);
-    if (view.getUint8(p + 1) !== 1 || view.getUint8(p + 2) !== 1) fullChroma = false;
+    const [across, down] = [view.getUint8(p + 1), view.getUint8(p + 2)];
+    // The decoder's binding reads beyond a component that is smaller than that.
+    const most = i === 0 ? 1 : 2;
+    if (across < 1 || down < 1 || across > most || down > most) throw corrupt('its components are of odd sizes');
+    if (across !== 1 || down !== 1) fullChroma = false;
   }
   return { width: right - left, height: bottom - top, bits, fullChroma };
 }

@@ -3,6 +3,7 @@ import type { BlockShape, DctScale } from './block.ts';
 import { J2kBlocks } from './j2k.ts';
 import { JpegBlocks, type JpegChoice, loadJpeg } from './jpeg.ts';
 import { loadOpenJpeg } from './openjpeg.ts';
+import { takeRegion } from './openslide.ts';
 import { decodePlain } from './plain.ts';
 import { decodePng } from './png.ts';
 
@@ -35,6 +36,8 @@ export async function loadDecoders(jpeg: JpegChoice): Promise<(codec: BlockCodec
       }
       case 'png':
         return decodePng;
+      case 'openslide':
+        return takeRegion;
       default:
         return (block, shape, out, scale) => decodePlain(block, codec, shape, out, scale);
     }
