@@ -5,7 +5,10 @@ import sharp from 'sharp';
 import { f32, headed } from '../fixtures/model/tensors.ts';
 import { archive, dict, legacy, tensor, writeZip } from '../fixtures/model/torch-file.ts';
 import { writeDicom } from '../fixtures/slides/write-dicom.ts';
+import { leicaSlide } from '../fixtures/slides/write-leica.ts';
+import { miraxSlide } from '../fixtures/slides/write-mirax.ts';
 import { ndpiSource, restartJpeg } from '../fixtures/slides/write-ndpi.ts';
+import { philipsSlide } from '../fixtures/slides/write-philips.ts';
 import {
   drawPicture,
   jpegTiles,
@@ -13,6 +16,8 @@ import {
   type WrittenPage,
   writeTiff,
 } from '../fixtures/slides/write-tiff.ts';
+import { trestleSlide } from '../fixtures/slides/write-trestle.ts';
+import { BETWEEN_FILES, MIRAX_FILES } from './targets.ts';
 
 /** Writes the inputs that the fuzzer starts from: small and whole files of every kind, by the writers of the tests. */
 function put(target: string, name: string, content: Uint8Array | string): void {
@@ -62,6 +67,17 @@ const ndpi = ndpiSource([
   { ...levels[1]!, lens: -1 },
 ]);
 put('ndpi', 'two-levels', (await ndpi.read([{ offset: 0, length: ndpi.size }]))[0]!);
+
+put('tiff', 'trestle', await trestleSlide());
+put('bigtiff', 'philips', await philipsSlide());
+const area = { x: 4, y: 8, width: 40, height: 30, tile: 16 };
+put('bigtiff', 'leica', await leicaSlide({ glass: { width: 64, height: 48 }, areas: [area] }));
+const mirax = await miraxSlide();
+put(
+  'mirax',
+  'plain',
+  Buffer.concat([mirax.get(MIRAX_FILES[0])!, Buffer.from(BETWEEN_FILES), mirax.get(MIRAX_FILES[1])!]),
+);
 
 const volume = { width: 32, height: 32, tile: 16, frames: tiles, profileBytes: 8 };
 put('dicom', 'basic', writeDicom(volume));

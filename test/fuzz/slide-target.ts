@@ -14,9 +14,9 @@ const GUARD = 64;
 
 let runner: Promise<TaskRunner> | undefined;
 
-/** Opens a file as a slide and decodes blocks of its first levels, in this thread. */
-export async function openAndDecode(input: Buffer, uri: string): Promise<void> {
-  const slide = await openSlide(strictSource(input, uri));
+/** Opens a slide and decodes blocks of its first levels, in this thread. */
+export async function openAndDecode(source: ByteSource): Promise<void> {
+  const slide = await openSlide(source);
   try {
     let failure: NightshiftError | null = null;
     for (let level = 0; level < Math.min(LEVELS, slide.levels.length); level++)
@@ -55,7 +55,7 @@ async function decodeSome(
 }
 
 /** Bytes in memory as a source that takes nothing amiss which a real one would misread. */
-function strictSource(content: Buffer, uri: string): ByteSource {
+export function strictSource(content: Buffer, uri: string): ByteSource {
   let total = 0;
   return {
     uri,

@@ -6,10 +6,13 @@ import { resolveMpp } from '../../packages/core/src/slide/mpp.ts';
 import { openSlide } from '../../packages/core/src/slide/open.ts';
 import { findAll, parseXml, xmlNumber } from '../../packages/core/src/slide/xml.ts';
 import { readManifest } from '../../packages/core/src/source/manifest.ts';
+import { joinParts } from '../../packages/core/src/source/parts.ts';
 import { readS5cmd } from '../../packages/core/src/source/s5cmd.ts';
+import type { ByteSource } from '../../packages/core/src/source/source.ts';
+import { miraxSlide } from '../fixtures/slides/write-mirax.ts';
 import { memorySource, writeTiff } from '../fixtures/slides/write-tiff.ts';
 import { codecTarget } from './codec-target.ts';
-import { openAndDecode } from './slide-target.ts';
+import { openAndDecode, strictSource } from './slide-target.ts';
 
 /** What reads inputs that nobody trusts. */
 export interface Target {
@@ -24,7 +27,7 @@ export interface Target {
 
 const slide = (uri: string, words: readonly string[] = []): Target => ({
   words,
-  run: (input) => openAndDecode(input, uri),
+  run: (input) => openAndDecode(strictSource(input, uri)),
 });
 
 const APERIO = ['Aperio ', '|', '=', 'MPP = 0.5', 'AppMag = 20', ',', '1e-999', '  ', 'NaN'];
@@ -65,12 +68,33 @@ const lines = async function* (input: Buffer) {
   yield* input.toString('utf8').split('\n');
 };
 
+/** The files of a MIRAX slide that say where everything lies, in one input, and the others as they are. */
+export const MIRAX_FILES = ['mirax/Slidedat.ini', 'mirax/Index.dat'] as const;
+export const BETWEEN_FILES = '\0--\0';
+const mirax = miraxSlide();
+
+async function miraxOf(input: Buffer): Promise<ByteSource> {
+  const files = new Map(await mirax);
+  const at = input.indexOf(BETWEEN_FILES, 0, 'latin1');
+  const cut = at < 0 ? input.length : at;
+  files.set(MIRAX_FILES[0], input.subarray(0, cut));
+  files.set(MIRAX_FILES[1], input.subarray(cut + BETWEEN_FILES.length));
+  return joinParts(
+    'mirax.mrxs',
+    Array.from(files, ([name, bytes]) => strictSource(bytes, name)),
+  );
+}
+
 /** One target for each container, each text that slides carry, each codec, and each other file that people are handed. */
 export const TARGETS: Readonly<Record<string, Target>> = {
   tiff: slide('fuzz.tif', ['II*\0', 'MM\0*']),
   bigtiff: slide('fuzz.tif', ['II+\0\x08\0\0\0']),
   ndpi: slide('fuzz.ndpi'),
   dicom: slide('fuzz.dcm', ['SQ', 'OB', 'UN', '\xfe\xff\x00\xe0', '\xfe\xff\xdd\xe0', '\xff\xff\xff\xff', 'VOLUME']),
+  mirax: {
+    words: ['[', ']', '=', '\r\n', BETWEEN_FILES, 'IMAGENUMBER_X = 6', 'HIERARCHICAL', 'VIMSLIDE_POSITION_BUFFER'],
+    run: async (input) => openAndDecode(await miraxOf(input)),
+  },
   picture: slide('fuzz.png', ['\x89PNG\r\n\x1a\n', 'IHDR', 'IDAT', 'IEND', 'PLTE', 'iCCP', 'eXIf']),
   description: {
     words: [...APERIO, ...XML, ...OME],

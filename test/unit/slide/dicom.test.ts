@@ -269,29 +269,6 @@ describe('hostile files', () => {
   };
   const start = file.indexOf(Buffer.from('e07f1000', 'hex'));
 
-  test('cut short anywhere it opens or fails with a typed error', async () => {
-    const codes = new Set<string>();
-    for (let end = 0; end < start + 200; end += end < 1_000 ? 1 : 7) codes.add(await open(file.subarray(0, end)));
-    expect([...codes].sort()).toEqual(['slide-not-a-slide', 'slide-truncated']);
-  });
-
-  test('with any byte of its data set flipped it opens or fails with a typed error, and soon', async () => {
-    const codes = new Set<string>();
-    let slowest = 0;
-    for (let i = 128; i < start + 100; i++) {
-      for (const value of [0, 0xff, file[i]! ^ 1, file[i]! ^ 0x80]) {
-        const flipped = Buffer.from(file);
-        flipped[i] = value;
-        const started = performance.now();
-        codes.add(await open(flipped));
-        slowest = Math.max(slowest, performance.now() - started);
-      }
-    }
-    expect([...codes].filter((code) => code !== 'opened' && !code.startsWith('slide-'))).toEqual([]);
-    expect(codes.size).toBeGreaterThan(4);
-    expect(slowest).toBeLessThan(2_000);
-  });
-
   const dataset = (hex: string) => open(writeDicom({ ...volume, dataset: Buffer.from(hex, 'hex') }));
   test.each([
     ['nothing', ''],

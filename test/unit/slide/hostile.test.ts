@@ -123,49 +123,12 @@ describe('tags', () => {
   });
 });
 
-describe('sweeps over a small slide', () => {
+describe('a small slide', () => {
   const small = async (options: TiffOptions) => {
     const tiles = await jpegTiles(drawPicture(32, 32), 16, '4:4:4');
     const page = { width: 32, height: 32, tile: 16, tiles, description: 'Aperio |MPP = 0.5|AppMag = 20' };
     return writeTiff([page, { ...page, width: 16, height: 16, tiles: tiles.slice(0, 1) }], options);
   };
-
-  test.each<TiffOptions>([{}, { big: true }, { bigEndian: true, ifdsFirst: true }])(
-    'cut short anywhere it opens or fails with a typed error: %j',
-    async (options) => {
-      const bytes = await small(options);
-      const codes = new Set<string>();
-      for (let end = 0; end < bytes.length; end += end < 512 ? 1 : 7) codes.add(await codeOf(bytes.subarray(0, end)));
-      if (options.ifdsFirst) expect(codes).toContain('opened');
-      else expect(codes).not.toContain('opened');
-      expect(codes).toContain('slide-truncated');
-      expect(codes).not.toContain('internal');
-    },
-  );
-
-  test.each<TiffOptions>([{}, { big: true }, { bigEndian: true, ifdsFirst: true }])(
-    'with any byte outside the pixels flipped it opens or fails with a typed error, and soon: %j',
-    async (options) => {
-      const bytes = await small(options);
-      const seen = new Set<string>();
-      let slowest = 0;
-      const pixels = bytes.indexOf(Buffer.from([0xff, 0xd8]));
-      const tables = bytes.lastIndexOf(Buffer.from([0xff, 0xd9])) + 2;
-      for (let i = 0; i < bytes.length; i++) {
-        if (i >= pixels && i < tables && (i - pixels) % 97 !== 0) continue;
-        for (const value of [0, 0xff, bytes[i]! ^ 1, bytes[i]! ^ 0x80]) {
-          const flipped = Buffer.from(bytes);
-          flipped[i] = value;
-          const started = performance.now();
-          seen.add(await codeOf(flipped));
-          slowest = Math.max(slowest, performance.now() - started);
-        }
-      }
-      expect([...seen].filter((code) => code !== 'opened' && !code.startsWith('slide-'))).toEqual([]);
-      expect(seen.size).toBeGreaterThan(4);
-      expect(slowest).toBeLessThan(2_000);
-    },
-  );
 
   test('with any byte flipped every tile is read or fails with a typed error', async () => {
     const bytes = await small({});
