@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32, deflateSync } from 'node:zlib';
 import { afterAll, describe, expect, test } from 'vitest';
+import { MOST_OUTLINE_BYTES } from '../../packages/core/src/source/outlines.ts';
 import { headed } from '../fixtures/model/tensors.ts';
 import { archive, writeZip } from '../fixtures/model/torch-file.ts';
 import { writeDicom } from '../fixtures/slides/write-dicom.ts';
@@ -205,6 +206,26 @@ const BOMBS: readonly (readonly [string, target: string, () => Buffer])[] = [
   ['a quote that spans a million lines', 'manifest', () => text(`uri\n"${'\n'.repeat(MiB - 16)}`)],
   ['a line without an end', 'manifest', () => filled(32 * MiB, 'a')],
   ['objects in objects', 'jsonl', () => text(`${'{"uri":'.repeat(100_000)}`)],
+  ['an outline of lists in lists', 'outline', () => filled(MOST_OUTLINE_BYTES, '[')],
+  [
+    'an outline of points',
+    'outline',
+    () => text(`[{"type":"Polygon","coordinates":[[${'[1,2],'.repeat(MOST_OUTLINE_BYTES / 6 - 10)}[1,2]]]}]`),
+  ],
+  ['an outline of empty objects', 'outline', () => text(`[${'{},'.repeat(MOST_OUTLINE_BYTES / 3 - 2)}{}]`)],
+  [
+    'an outline that goes up and down',
+    'outline',
+    () => text(`{"type":"Polygon","coordinates":[[${'[9,-1e6],[7,1e6],'.repeat(90_000)}[1,2]]]}`),
+  ],
+  [
+    'an outline of twenty thousand slides',
+    'outline',
+    () =>
+      text(
+        `{"type":"MultiPolygon","coordinates":[${'[[[0,0],[1e6,0],[1e6,1e6],[0,1e6]]],'.repeat(19_999)}[[[0,0],[1,0],[0,1]]]]}`,
+      ),
+  ],
   ['a line of quotes', 's5cmd', () => text(`cp ${`"' `.repeat(300_000)}`)],
   ['a line of stars', 's5cmd', () => text(`cp s3://b${'/*'.repeat(400_000)}a .`)],
 ];

@@ -146,6 +146,22 @@ writeZip(join(folder, 'zip'), archive(state, { '0': Buffer.from(data) }));
 
 put('manifest', 'commas.csv', 'uri,mpp,id,stain\n/slides/a.svs,0.25,A,"H&E, ""old"""\r\ns3://bucket/b.svs,,,\n');
 put('manifest', 'semicolons.csv', '\ufeffuri;mpp\na.svs;0.5\n');
+const ring = '[[0,0],[9e4,0],[9e4,8e4],[0,8e4],[0,0]]';
+put(
+  'outline',
+  'qupath',
+  `{"type":"FeatureCollection","features":[{"type":"Feature","geometry":{"type":"Polygon","coordinates":[${ring},[[9,9],[99,9],[9,99]]]},"properties":{"objectType":"annotation"}}]}`,
+);
+put(
+  'outline',
+  'multi',
+  `[{"type":"Feature","geometry":{"type":"MultiPolygon","coordinates":[[${ring}],[[[5,5],[6.5,5],[5,7]]]]}}]`,
+);
+put(
+  'outline',
+  'collection',
+  `{"type":"GeometryCollection","geometries":[{"type":"Point","coordinates":[1,2]},{"type":"Polygon","coordinates":[${ring}]}]}`,
+);
 put('jsonl', 'two.jsonl', '{"uri": "a.svs", "mpp": 0.5}\n\n{"uri": "s3://bucket/b.svs", "id": "B", "n": 1}\n');
 put(
   's5cmd',

@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NightshiftError } from '../../packages/core/src/errors.ts';
 import { openWeights } from '../../packages/core/src/model/convert/read/open.ts';
+import { outlineArea, parseOutline } from '../../packages/core/src/plan/outline-file.ts';
 import { resolveMpp } from '../../packages/core/src/slide/mpp.ts';
 import { openSlide } from '../../packages/core/src/slide/open.ts';
 import { findAll, parseXml, xmlNumber } from '../../packages/core/src/slide/xml.ts';
@@ -163,6 +164,24 @@ export const TARGETS: Readonly<Record<string, Target>> = {
           yield input;
         })(),
       ));
+    },
+  },
+  outline: {
+    words: [
+      '"type":',
+      '"Polygon"',
+      '"MultiPolygon"',
+      '"coordinates":',
+      '[[[',
+      ']]]',
+      '[0,0],',
+      '1e999',
+      '-1e7',
+      'null',
+      '__proto__',
+    ],
+    async run(input) {
+      outlineArea(parseOutline(input.toString('utf8'), 'fuzz.geojson'), { width: 100_000, height: 80_000 });
     },
   },
   s5cmd: {

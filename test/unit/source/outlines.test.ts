@@ -42,7 +42,7 @@ describe('the outline of a slide', () => {
     expect(await folder.read(['a.geojson'])).toBeNull();
   });
 
-  it('may not be longer than 16 MiB', async () => {
+  it('may not be longer than 6 MiB', async () => {
     const dir = await temporaryDirectory();
     writeFileSync(join(dir, 'b.geojson'), Buffer.alloc(MOST_OUTLINE_BYTES + 1, ' '));
     const folder = await outlineFolder(dir, nowhere);

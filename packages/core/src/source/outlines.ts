@@ -5,12 +5,12 @@ import type { ObjectListing } from './list.ts';
 import { resolveUri } from './manifest.ts';
 
 /** Of an outline file. Contours of tissue have some kilobytes; cells of a whole slide do not belong here. */
-export const MOST_OUTLINE_BYTES = 16 << 20;
+export const MOST_OUTLINE_BYTES = 6 << 20;
 
 /** A folder with an outline file a slide, on disk or in a store of objects. */
 export interface OutlineFolder {
   readonly uri: string;
-  /** The first of these files that is there, or null. @throws `usage` for one of more than 16 MiB */
+  /** The first of these files that is there, or null. @throws `usage` for one of more than 6 MiB */
   read(names: readonly string[]): Promise<{ readonly uri: string; readonly text: string } | null>;
 }
 
