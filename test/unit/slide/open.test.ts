@@ -196,14 +196,14 @@ describe('vendor', () => {
   });
 
   test.each([
-    ['Ventana BIF', { 270: { type: 'ascii', text: 'level=0 mag=40 quality=90' } }],
-    ['Ventana BIF', { 700: { type: 'bytes', bytes: Buffer.from('<Metadata><iScan Mag="40"/>') } }],
+    ['no iScan element', { 270: { type: 'ascii', text: 'level=0 mag=40 quality=90' } }],
+    ['has no level', { 700: { type: 'bytes', bytes: Buffer.from('<Metadata><iScan Mag="40"/>') } }],
   ] as [string, WrittenPage['tags'] & object][])(
-    '%s is refused by name, not read as something else',
-    async (name, tags) => {
+    'a slide of Ventana that %s is refused, not read as something else',
+    async (reason, tags) => {
       await expect(open([{ ...generic[0]!, tags }])).rejects.toMatchObject({
         code: 'slide-unsupported',
-        message: expect.stringContaining(name),
+        message: expect.stringContaining(reason),
       });
     },
   );

@@ -19,7 +19,7 @@ const ATTRIBUTE = /(?<!\S)([^\s=]+)\s*=\s*(?:"([^"]*)"|'([^']*)')/g;
  * numbers. What a text that was cut short leaves open ends with it. Null where there is no element, or too many. Takes time in
  * proportion to the text, whatever it holds.
  */
-export function parseXml(text: string): XmlElement | null {
+export function parseXml(text: string, mostTags: number = MOST_TAGS): XmlElement | null {
   const root: Open = { name: '', attributes: new Map(), children: [], text: '' };
   const open: Open[] = [root];
   let count = 0;
@@ -33,7 +33,7 @@ export function parseXml(text: string): XmlElement | null {
     at = end + (kind?.to.length ?? 1);
     if (kind?.text) open.at(-1)!.text += text.slice(start + kind.from.length, end);
     if (kind) continue;
-    if (++count > MOST_TAGS) return null;
+    if (++count > mostTags) return null;
     const [, slash, name, rest] = /^(\/?)([^\s/]*)([\s\S]*)$/.exec(text.slice(start + 1, end))!;
     if (slash === '/') {
       const closed = open.findLastIndex((element) => element.name === local(name!));

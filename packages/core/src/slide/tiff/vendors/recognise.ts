@@ -9,11 +9,7 @@ import { openOme } from './ome.ts';
 import { isPhilips, openPhilips } from './philips.ts';
 import { isTrestle, openTrestle } from './trestle.ts';
 import type { Vendor } from './vendor.ts';
-
-/** Formats whose tiles overlap, are padded or lie in several pictures: read as plain TIFF they would give wrong pixels. */
-const REFUSED: readonly { name: string; is: (text: string) => boolean }[] = [
-  { name: 'Ventana BIF', is: (text) => text.includes('<iScan') || /level=\d+ mag=/.test(text) },
-];
+import { openVentana } from './ventana.ts';
 
 /** Opens a TIFF by who wrote it, told by its first IFD; `slide-unsupported` where the format is known but cannot be read. */
 export async function openByVendor(tiff: Tiff, ifds: readonly Ifd[]): Promise<Vendor> {
@@ -25,10 +21,11 @@ export async function openByVendor(tiff: Tiff, ifds: readonly Ifd[]): Promise<Ve
   if (isLeica(description)) return openLeica(tiff, ifds);
   if (isPhilips(description)) return openPhilips(tiff, ifds);
   if (isTrestle(await tiff.text(first.entries.get(TAG.software)))) return openTrestle(tiff, ifds, description);
-  const text = [description, await tiff.text(first.entries.get(TAG.xmp))].join('\n');
-  const refused = REFUSED.find(({ is }) => is(text));
-  if (refused !== undefined) {
-    throw new NightshiftError('slide-unsupported', `${tiff.uri} is ${refused.name}, which cannot be read yet`);
+  const xmp = first.entries.get(TAG.xmp);
+  if (xmp !== undefined && /<iScan[\s/>]/.test(await tiff.text(xmp))) return openVentana(tiff, ifds, xmp);
+  // Its tiles may overlap: read as plain TIFF it could give wrong pixels.
+  if (/^level=\d+ mag=/.test(description)) {
+    throw new NightshiftError('slide-unsupported', `${tiff.uri} is of a Ventana scanner, but has no iScan element`);
   }
   return openGeneric(tiff, ifds);
 }
