@@ -16,6 +16,7 @@ const SOC = 0xff4f;
 const SIZ = 0xff51;
 const COD = 0xff52;
 const SOT = 0xff90;
+const SOD = 0xff93;
 const EOC = 0xffd9;
 
 /**
@@ -56,11 +57,31 @@ export function readCodestream(block: Uint8Array): CodestreamHeader {
     const length = view.getUint32(at + 6);
     // 0: the last one, which goes on to the end marker.
     if (length === 0) {
-      if (view.getUint16(endOf(block) - 2) === EOC) return { ...size, decompositions };
-      throw truncated();
+      if (view.getUint16(endOf(block) - 2) !== EOC) throw truncated();
+      checkPackets(view, at, endOf(block) - 2, corrupt);
+      return { ...size, decompositions };
     }
     if (length < 14) throw corrupt(`a tile-part of ${length} bytes`);
+    need(at + length);
+    checkPackets(view, at, at + length, corrupt);
     at += length;
+  }
+}
+
+/**
+ * Packets hold no two bytes that look like a marker (T.800 A.1), but those at their own start and end. OpenJPEG decodes what was
+ * overwritten without a word; this is what can be seen of it.
+ */
+function checkPackets(view: DataView, start: number, end: number, corrupt: (what: string) => NightshiftError): void {
+  let at = start;
+  while (at + 4 <= end && view.getUint16(at) !== SOD) {
+    if (view.getUint8(at) !== 0xff) throw corrupt(`no marker at byte ${at}`);
+    at += 2 + view.getUint16(at + 2);
+  }
+  const bytes = new Uint8Array(view.buffer, view.byteOffset, end);
+  for (at = bytes.indexOf(0xff, at + 2); at >= 0 && at + 1 < end; at = bytes.indexOf(0xff, at + 1)) {
+    const next = bytes[at + 1]!;
+    if (next > 0x8f && next !== 0x91 && next !== 0x92) throw corrupt(`a marker among its packets, at byte ${at}`);
   }
 }
 
