@@ -12,6 +12,7 @@ import type { Slide } from '../../packages/core/src/slide/slide.ts';
 import { readRegion } from '../../packages/core/src/slide/tiles.ts';
 import { openFile } from '../../packages/core/src/source/file.ts';
 import type { ByteSource } from '../../packages/core/src/source/source.ts';
+import { bench, run } from '../fixtures/run.ts';
 import { describeShared, shared } from '../fixtures/shared.ts';
 import { restartJpeg } from '../fixtures/slides/write-ndpi.ts';
 import { aperioPages, drawPicture, memorySource, writeTiff } from '../fixtures/slides/write-tiff.ts';
@@ -63,6 +64,29 @@ describe('a format that is not read here', () => {
     const pixels = await readRegion(slide, 0, 0, 0, 1_024, 512, pool);
     expect(Buffer.from(pixels).equals(jpeg)).toBe(true);
     await slide.close();
+  });
+
+  test('is embedded tile by tile as any other', async () => {
+    vi.stubEnv('NIGHTSHIFT_OPENSLIDE', library);
+    const b = await bench();
+    try {
+      const tissue = { method: 'none', min: 0.4 } as const;
+      const { report } = await run({
+        sources: [await writeVms()],
+        model: b.model,
+        out: b.path('out'),
+        mpp: 0.5,
+        tissue,
+      });
+      expect(report).toMatchObject({
+        state: 'done',
+        failures: [],
+        slides: { done: 1 },
+        tiles: { planned: 8, embedded: 8 },
+      });
+    } finally {
+      b.dispose();
+    }
   });
 
   test('is refused with what would help where there is no OpenSlide', async () => {

@@ -118,6 +118,17 @@ const BOMBS: readonly (readonly [string, target: string, () => Buffer])[] = [
   ['ampersands', 'xml', () => text(`<a>${'&#x1'.repeat(2 * MiB)}</a>`)],
   ['a number of many digits', 'xml', () => text(`<a>${'1'.repeat(MiB)}x</a>`)],
   ['comments that never end', 'xml', () => text(`<a>${'<!--'.repeat(MiB)}`)],
+  ['a million lines', 'mirax', () => filled(16 * MiB, '[A]\r\nB = 1\r\n')],
+  ['a section without an end', 'mirax', () => filled(8 * MiB, '[')],
+  ['a number of many digits', 'mirax', () => text(`[GENERAL]\r\nIMAGENUMBER_X = ${'1'.repeat(MiB)}x\r\n`)],
+  [
+    'a Philips description of eight megabytes',
+    'bigtiff',
+    () => {
+      const xml = `<DataObject ObjectType="DPUfsImport">${'<Attribute Name="a">1</Attribute>'.repeat(220_000)}</DataObject>`;
+      return writeTiff([{ ...small, description: xml }], { big: true });
+    },
+  ],
   [
     'items in items',
     'dicom',
@@ -237,7 +248,7 @@ function torch(pickle: Buffer): Buffer {
 }
 
 /** These take so little memory that one process for all of a target shows what each takes. */
-const TOGETHER = ['xml', 'description', 'manifest', 'torch', 's5cmd'];
+const TOGETHER = ['mirax', 'xml', 'description', 'manifest', 'torch', 's5cmd'];
 const groups = Map.groupBy(BOMBS, ([name, target]) =>
   TOGETHER.includes(target) ? `all (${target})` : `${name} (${target})`,
 );
