@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { benchDecode } from './decode.ts';
 import { benchMemory } from './memory.ts';
 import { benchPipeline } from './pipeline.ts';
+import { benchScaling } from './scaling.ts';
 
 /**
- * `npm run bench [decode] [pipeline] [memory] [--write]`: measures, compares each ratio with the stored baseline, and fails when one
+ * `npm run bench [decode] [pipeline] [memory] [scaling] [--write]`: measures, compares each ratio with the stored baseline, and fails when one
  * is worse by more than the noise of these machines. `--write` stores the new ratios.
  */
 const BASELINE = join(import.meta.dirname, 'baseline.json');
@@ -46,6 +47,20 @@ const benches: Record<string, () => Promise<Figure[]>> = {
     const { ratio, pipelineTilesPerSecond, encoderTilesPerSecond } = await benchPipeline(mosaic);
     const detail = `${pipelineTilesPerSecond.toFixed(1)} against ${encoderTilesPerSecond.toFixed(1)} tiles/s (encoder alone)`;
     return [{ name: 'pipeline efficiency', ratio, better: 1, aim: '0.95 or more', detail }];
+  },
+  async scaling() {
+    const { steps, cores, latencyMs, load, coresCarry } = await benchScaling(mosaic);
+    console.log(
+      `scaling: ${cores} cores, load ${load.toFixed(1)} before; a worker takes ${steps[0].cpuShare.toFixed(3)} cores at ` +
+        `${latencyMs} ms a batch of 8, so that the cores stop at about ${coresCarry} workers`,
+    );
+    return steps.slice(1).map(({ workers, ratio, tilesPerSecond, cpuShare }) => ({
+      name: `scaling, ${workers} workers`,
+      ratio,
+      better: 1 as const,
+      aim: '0.95 or more a worker',
+      detail: `${tilesPerSecond.toFixed(1)} tiles/s by all, ${steps[0].tilesPerSecond.toFixed(1)} by one alone; ${cpuShare.toFixed(3)} cores a worker`,
+    }));
   },
   async memory() {
     const { small, large, huge } = await benchMemory(cmu, mosaic, bigMosaic);

@@ -149,6 +149,8 @@ export async function startFaultS3(): Promise<FaultS3> {
     if (fault === 'reset') return request.socket.destroy();
     if (fault !== null && typeof fault === 'object') {
       if ('delayMs' in fault) await pause(fault.delayMs, undefined, { ref: false });
+      // Nobody waits for it any longer: it is not done after all.
+      if (request.socket.destroyed) return;
       if ('replace' in fault) store(key, fault.replace);
       if ('status' in fault) return answer(failure(fault.status, fault.code ?? '', fault.headers));
     }
