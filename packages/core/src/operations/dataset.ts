@@ -11,6 +11,7 @@ import { listSources } from '../source/list.ts';
 import { linesOf, type SourceEntry } from '../source/manifest.ts';
 import { type OutlineFolder, outlineNames } from '../source/outlines.ts';
 import { mpp } from '../units.ts';
+import { ahead } from './ahead.ts';
 
 /** Slides opened at once while their identities are read. */
 const WIDTH = 16;
@@ -84,7 +85,13 @@ export async function listDataset(
     const listed =
       options.entries ?? listSources(sources, { ...options, objects: composeListing, series: await composeSeries() });
     const unused = new Set(options.slideMpps);
-    for await (const line of identified(withMpp(listed, options.slideMpps ?? [], unused), options)) {
+    const { signal, outlines = null, onWarning } = options;
+    const entries = withMpp(listed, options.slideMpps ?? [], unused);
+    const lines = ahead(entries, WIDTH, async (entry) => {
+      signal.throwIfAborted();
+      return identify(entry, outlines, onWarning);
+    });
+    for await (const line of lines) {
       hash.add(line.ref);
       if (line.metadata) described++;
       await file.add(line);
@@ -120,23 +127,6 @@ async function* withMpp(
     if (rule) unused.delete(rule);
     yield rule ? { ...entry, mpp: rule.mpp } : entry;
   }
-}
-
-/** In the order of the entries; the identities of the next ones are read meanwhile. */
-async function* identified(
-  entries: AsyncIterable<SourceEntry>,
-  { signal, outlines = null, onWarning }: Parameters<typeof listDataset>[1],
-): AsyncGenerator<Line> {
-  const ahead: Promise<Line>[] = [];
-  for await (const entry of entries) {
-    signal.throwIfAborted();
-    const line = identify(entry, outlines, onWarning);
-    // Awaited in its turn; a failure until then is no bug.
-    line.catch(() => {});
-    ahead.push(line);
-    if (ahead.length >= WIDTH) yield await ahead.shift()!;
-  }
-  for (const line of ahead) yield await line;
 }
 
 async function identify(

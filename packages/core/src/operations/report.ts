@@ -4,6 +4,10 @@ import { shardsOf } from '../plan/grid.ts';
 import type { FilterName, Plan, SlideRef } from '../plan/plan.ts';
 import type { Record } from '../record/record.ts';
 import type { TileFailure } from '../record/tile-file.ts';
+import { ahead } from './ahead.ts';
+
+/** Slides looked at at once: of a bucket each answer takes some hundredths of a second, and a plan has megabytes. */
+const WIDTH = 8;
 
 /** What a run came to, counted from the record: the report of a resumed run tells of the whole, not of its last part. */
 export async function reportOf(run: {
@@ -33,10 +37,18 @@ export async function reportOf(run: {
   };
   const reads = { bytes: 0, requests: 0, objectBytes: 0 };
 
-  for await (const slide of record.runSlides(run.run)) {
-    const plan = await record.getPlan(recipeId, slide.key);
-    const done = await record.hasSlide(recipeId, slide.key);
-    const ledger = await record.getFailures(recipeId, slide.key);
+  async function look(slide: SlideRef) {
+    const { key } = slide;
+    const [plan, done, ledger] = await Promise.all([
+      record.getPlan(recipeId, key),
+      record.hasSlide(recipeId, key),
+      record.getFailures(recipeId, key),
+    ]);
+    const cost = done ? await record.getReads(recipeId, key).catch(() => null) : null;
+    return { slide, plan, done, ledger, cost, inShards: plan && !done ? await tilesInShards(record, plan) : 0 };
+  }
+
+  for await (const { slide, plan, done, ledger, cost, inShards } of ahead(record.runSlides(run.run), WIDTH, look)) {
     if (plan) {
       tiles.planned += plan.counts.planned;
       tiles.rejectedByTissue += plan.counts.rejectedByTissue;
@@ -53,13 +65,12 @@ export async function reportOf(run: {
       tiles.failed += failed.length;
       tiles.embedded += plan.counts.planned - failed.length;
       failures.push(...byCode(slide, failed));
-      const cost = await record.getReads(recipeId, slide.key).catch(() => null);
       reads.bytes += cost?.bytes ?? 0;
       reads.requests += cost?.requests ?? 0;
       reads.objectBytes += cost?.objectBytes ?? 0;
       continue;
     }
-    if (plan) tiles.embedded += await tilesInShards(record, plan);
+    tiles.embedded += inShards;
     if (ledger?.slide) {
       slides.failed += 1;
       failures.push({

@@ -3,6 +3,7 @@ import { shardCount, tilesOfShard } from '../plan/grid.ts';
 import type { SlideRef } from '../plan/plan.ts';
 import { openRecord, type Record } from '../record/record.ts';
 import type { RunFile } from '../record/run.ts';
+import { ahead } from './ahead.ts';
 
 export interface StatusReport {
   readonly version: 1;
@@ -46,6 +47,9 @@ interface Found {
   readonly published: ReadonlyMap<SlideRef, number>;
 }
 
+/** Slides asked about at once: of a bucket each answer takes some hundredths of a second, and a plan has megabytes. */
+const WIDTH = 8;
+
 /** `slides` is the run's dataset. */
 export function statusReader(record: Record, run: RunFile, slides: readonly SlideRef[]): StatusReader {
   const { recipeId } = run;
@@ -77,18 +81,25 @@ export function statusReader(record: Record, run: RunFile, slides: readonly Slid
     const failed: SlideRef[] = [];
     const published = new Map<SlideRef, number>();
 
-    for (const slide of slides) {
+    async function look(slide: SlideRef) {
       const { key } = slide;
       const plan = planned.has(key) ? await planOf(key) : null;
+      if (done.has(key) && plan)
+        return { slide, plan, gaps: ledgers.has(key) ? await tilesFailed(key) : 0, bad: false };
+      const bad = ledgers.has(key) && ((await record.getFailures(recipeId, key))?.slide ?? null) !== null;
+      return { slide, plan, gaps: null, bad };
+    }
+
+    for await (const { slide, plan, gaps, bad } of ahead(slides, WIDTH, look)) {
+      const { key } = slide;
       if (plan) {
         counts.planned += 1;
         tiles.planned += plan.tiles;
         shardCounts.total += plan.shards;
       }
-      if (done.has(key) && plan) {
+      if (plan && gaps !== null) {
         counts.done += 1;
         shardCounts.done += plan.shards;
-        const gaps = ledgers.has(key) ? await tilesFailed(key) : 0;
         tiles.failed += gaps;
         tiles.embedded += plan.tiles - gaps;
         published.set(slide, plan.tiles - gaps);
@@ -97,8 +108,7 @@ export function statusReader(record: Record, run: RunFile, slides: readonly Slid
       const present = shards.get(key) ?? [];
       shardCounts.done += present.length;
       if (plan) for (const index of present) tiles.embedded += tilesOfShard(plan, index);
-      if (ledgers.has(key) && (await record.getFailures(recipeId, key))?.slide) failed.push(slide);
-      else unfinished.push(slide);
+      (bad ? failed : unfinished).push(slide);
     }
     found = { unfinished, failed, published };
     counts.failed = failed.length;
@@ -133,7 +143,11 @@ export function statusReader(record: Record, run: RunFile, slides: readonly Slid
   };
 }
 
-const names = async (list: AsyncIterable<string>): Promise<Set<string>> => new Set(await Array.fromAsync(list));
+async function names(list: AsyncIterable<string>): Promise<Set<string>> {
+  const found = new Set<string>();
+  for await (const name of list) found.add(name);
+  return found;
+}
 
 async function shardsIn(record: Record, recipeId: string): Promise<Map<string, number[]>> {
   const found = new Map<string, number[]>();
