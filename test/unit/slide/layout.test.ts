@@ -53,7 +53,12 @@ describe('blocks at positions of their own', () => {
     const many = (count: number, at: (i: number) => Piece) => Array.from({ length: count }, (_, i) => at(i)).values();
     const limits = expect.objectContaining({ code: 'slide-limits' });
     const wide = { width: 2 ** 20, height: 2 ** 20 };
-    expect(() => place(many(5_000, (i) => piece(i, 0, 0)))).toThrow(limits);
+    expect(place(many(64, (i) => piece(i, 0, 0))).under(0, 0, 1, 1)).toHaveLength(64);
+    expect(() => place(many(65, (i) => piece(i, 0, 0)))).toThrow(limits);
+    // A grid of blocks much smaller than what is looked up at a time is no heap.
+    const small = { width: 10, height: 10 };
+    const grid = many(100 * 100, (i) => piece(i, 10 * (i % 100), 10 * Math.floor(i / 100), small));
+    expect(place(grid, { width: 2 ** 17, height: 2 ** 17 }).under(0, 0, 20, 20)).toHaveLength(4);
     expect(() =>
       place(
         many(1_000_001, (i) => piece(i, 100 * (i % 10_000), i)),

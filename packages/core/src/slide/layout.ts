@@ -24,9 +24,9 @@ export interface BlockLayout {
   readonly regular: boolean;
 }
 
-/** What hostile positions may cost: no scanner takes a million pictures, or thousands of one spot. */
+/** What hostile positions may cost: no scanner takes a million pictures, or a dozen of one spot. */
 export const MOST_PIECES = 1_000_000;
-const MOST_IN_CELL = 4_096;
+const MOST_OVER_ONE_SPOT = 64;
 const MOST_CELLS_ACROSS = 1_024;
 
 export const layoutOf = (level: Level, index: BlockIndex): BlockLayout => index.layout ?? gridLayout(level);
@@ -75,18 +75,17 @@ export function placedLayout(
 ): BlockLayout {
   const refuse = (what: string) => new NightshiftError('slide-limits', `${uri} exceeds a safety limit: ${what}`);
   const numbers: number[] = [];
-  let [cellWidth, cellHeight] = [level.width, level.height].map((side) => Math.ceil(side / MOST_CELLS_ACROSS)) as [
-    number,
-    number,
-  ];
+  let [widest, tallest] = [1, 1];
   for (const piece of pieces) {
     const cut = cutToLevel(piece, level);
     if (cut.width <= 0 || cut.height <= 0) continue;
     if (numbers.length === 7 * MOST_PIECES) throw refuse(`more than ${MOST_PIECES} placed blocks`);
     numbers.push(cut.block, cut.left, cut.top, cut.width, cut.height, cut.x, cut.y);
-    cellWidth = Math.max(cellWidth, cut.width);
-    cellHeight = Math.max(cellHeight, cut.height);
+    widest = Math.max(widest, cut.width);
+    tallest = Math.max(tallest, cut.height);
   }
+  const cellWidth = Math.max(widest, Math.ceil(level.width / MOST_CELLS_ACROSS));
+  const cellHeight = Math.max(tallest, Math.ceil(level.height / MOST_CELLS_ACROSS));
   // A million pieces as objects would be some hundred MB.
   const placed = Int32Array.from(numbers);
   const pieceAt = (i: number): Piece => {
@@ -113,7 +112,9 @@ export function placedLayout(
   const count = placed.length / 7;
   const inCell = grouped(count, (i) => cellsUnder(pieceAt(i)));
   const ofBlock = grouped(count, (i) => [placed[7 * i]!]);
-  if (inCell.most > MOST_IN_CELL) throw refuse(`${inCell.most} blocks lie over one another`);
+  // A tile holds all that lies under it in memory.
+  const mostInCell = MOST_OVER_ONE_SPOT * Math.ceil(cellWidth / widest) * Math.ceil(cellHeight / tallest);
+  if (inCell.most > mostInCell) throw refuse(`${inCell.most} blocks lie over one another`);
 
   return {
     regular: false,
