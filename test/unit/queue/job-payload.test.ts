@@ -1,4 +1,4 @@
-import { isNightshiftError, type Job, type Role } from '@nightshift/core';
+import { isNightshiftError, type Job, mpp, type Role } from '@nightshift/core';
 import { describe, expect, it } from 'vitest';
 import { decodeJob, encodeJob, MOST_JOB_BYTES } from '../../../packages/core/src/queue/job-payload.ts';
 import { goodJob, mutatedPayloads } from '../../fixtures/hostile-jobs.ts';
@@ -17,6 +17,12 @@ describe('a job in Redis', () => {
   it('comes back as it was added', () => {
     const job = goodJob('shard-1');
     expect(decodeJob('embed', job.id, JSON.parse(JSON.stringify(encodeJob('embed', job))))).toEqual({ job });
+  });
+
+  it('keeps what is part of a slide: its own mpp and the digest of its outline', () => {
+    const job = goodJob('shard-1');
+    const own = { ...job, slide: { ...job.slide, mpp: mpp(0.3), outline: 'f'.repeat(64) } };
+    expect(decodeJob('embed', own.id, JSON.parse(JSON.stringify(encodeJob('embed', own))))).toEqual({ job: own });
   });
 
   it('may hold what the next version adds', () => {

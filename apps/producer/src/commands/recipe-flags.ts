@@ -26,8 +26,7 @@ export const TILE_FLAGS = {
     many: true,
     required: false,
     placeholder: '[GLOB=]N',
-    about:
-      'um/px of the slides at level 0, where they do not say it or say it wrong; of those that fit a glob; repeatable',
+    about: 'um/px of the slides at level 0, where they do not say it or say it wrong; with GLOB= of those that fit it',
     fallback: [],
     defaultText: 'as each slide states',
     parse: parseMppRule,
@@ -68,11 +67,14 @@ export const RUN_FLAGS = {
   dctScaling: toggle({
     about: 'decode levels finer than the tiles at 1/2, 1/4 or 1/8: faster, and not quite the same pixels',
   }),
-  filter: choice({
-    values: ['none', ...FILTERS],
-    about: 'leave tiles out; hsv: less than 60 % of H&E-coloured pixels, blur: out of focus, pen: drawn over',
-    fallback: 'none',
-  }),
+  filter: {
+    ...choice({
+      values: ['none', ...FILTERS],
+      about: 'leave tiles out, e.g. hsv+pen: less than 60 % of H&E-coloured pixels, out of focus, drawn over',
+      fallback: 'none',
+    }),
+    placeholder: 'hsv+blur+pen',
+  },
   embedding: choice({
     values: ['cls', 'mean', 'cls+mean', 'patch'],
     about: 'what of the model becomes the vector',
