@@ -17,6 +17,7 @@ import {
   writeTiff,
 } from '../fixtures/slides/write-tiff.ts';
 import { trestleSlide } from '../fixtures/slides/write-trestle.ts';
+import { ventanaSlide } from '../fixtures/slides/write-ventana.ts';
 import { BETWEEN_FILES, MIRAX_FILES } from './targets.ts';
 
 /** Writes the inputs that the fuzzer starts from: small and whole files of every kind, by the writers of the tests. */
@@ -69,6 +70,7 @@ const ndpi = ndpiSource([
 put('ndpi', 'two-levels', (await ndpi.read([{ offset: 0, length: ndpi.size }]))[0]!);
 
 put('tiff', 'trestle', await trestleSlide());
+put('bigtiff', 'ventana', await ventanaSlide());
 put('bigtiff', 'philips', await philipsSlide());
 const area = { x: 4, y: 8, width: 40, height: 30, tile: 16 };
 put('bigtiff', 'leica', await leicaSlide({ glass: { width: 64, height: 48 }, areas: [area] }));

@@ -12,6 +12,7 @@ import { ndpiSource, restartJpeg } from '../../fixtures/slides/write-ndpi.ts';
 import { philipsSlide } from '../../fixtures/slides/write-philips.ts';
 import { drawPicture, jpegTiles, memorySource, type TiffOptions, writeTiff } from '../../fixtures/slides/write-tiff.ts';
 import { trestleSlide } from '../../fixtures/slides/write-trestle.ts';
+import { ventanaSlide } from '../../fixtures/slides/write-ventana.ts';
 
 /** The files of a slide; one of several is named first. */
 type Files = readonly (readonly [name: string, bytes: Buffer])[];
@@ -49,6 +50,7 @@ const SLIDES: Readonly<Record<string, () => Files | Promise<Files>>> = {
     const area = { x: 4, y: 8, width: 40, height: 30, tile: 16 };
     return one('a.scn', await leicaSlide({ glass: { width: 64, height: 48 }, areas: [area] }));
   },
+  'Ventana BIF': async () => one('a.bif', await ventanaSlide()),
   Trestle: async () => one('a.tif', await trestleSlide()),
   NDPI: async () => one('a.ndpi', await ndpi()),
   DICOM: () => one('a.dcm', writeDicom(volume)),

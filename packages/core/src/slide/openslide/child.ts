@@ -80,9 +80,13 @@ function read(
   for (let i = 0, at = 0; i < argb.length; i++, at += 3) {
     const pixel = argb[i]!;
     const rest = 255 - (pixel >>> 24);
-    rgb[at] = ((pixel >> 16) & 0xff) + Math.round((rest * r) / 255);
-    rgb[at + 1] = ((pixel >> 8) & 0xff) + Math.round((rest * g) / 255);
-    rgb[at + 2] = (pixel & 0xff) + Math.round((rest * b) / 255);
+    rgb[at] = (pixel >> 16) & 0xff;
+    rgb[at + 1] = (pixel >> 8) & 0xff;
+    rgb[at + 2] = pixel & 0xff;
+    if (rest === 0) continue;
+    rgb[at] = rgb[at]! + Math.round((rest * r) / 255);
+    rgb[at + 1] = rgb[at + 1]! + Math.round((rest * g) / 255);
+    rgb[at + 2] = rgb[at + 2]! + Math.round((rest * b) / 255);
   }
   return { type: 'pixels', rgb };
 }
