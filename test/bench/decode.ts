@@ -1,11 +1,12 @@
-import { existsSync } from 'node:fs';
+import { existsSync, globSync } from 'node:fs';
 import { join } from 'node:path';
 import koffi from 'koffi';
+import { composeSource } from '../../packages/core/src/compose.ts';
 import { createDecodePool, type DecodePool } from '../../packages/core/src/slide/decode-pool.ts';
 import { openSlide } from '../../packages/core/src/slide/open.ts';
 import { readTiles } from '../../packages/core/src/slide/tiles.ts';
-import { openFile } from '../../packages/core/src/source/file.ts';
 import { levelPx, tilePx } from '../../packages/core/src/units.ts';
+import { succeeds } from '../services/process.ts';
 
 export interface DecodeBench {
   readonly slides: readonly SlideBench[];
@@ -23,33 +24,51 @@ interface SlideBench {
   readonly ratio: number;
 }
 
+/** Version of the package that holds OpenSlide 4.0.1. */
+const OPENSLIDE_BIN = '4.0.1.2';
 const SIDE = 224;
 const STRIPE = 32;
 const ROUNDS = 7;
 const MOST_TILES = 1_024;
 /** `passes`: how often a slide is read a round; opened anew each time, or caches would hold the pass before. */
-const SLIDES = [
+const SLIDES: readonly BenchSlide[] = [
   { path: 'CMU-1-Small-Region.svs', passes: 8, aim: '3.5 or more' },
   { path: 'derived/cmu-mosaic-16x12.svs', passes: 1, aim: '3.5 or more' },
   { path: 'test3-DAPI-2-387.ndpi', passes: 3, aim: '2 or more' },
   { path: 'TCGA-CR-7395-01A-01-TS1.svs', passes: 1, aim: '1 or more' },
-] as const;
+  { path: 'dicom-cmu', theirs: 'dicom-cmu/52618416.dcm', library: 'pip', passes: 8, aim: '2 or more' },
+];
+
+interface BenchSlide {
+  readonly path: string;
+  /** The name that OpenSlide opens it by, where that is another. */
+  readonly theirs?: string;
+  /** OpenSlide 4 from the package registry, where the system's is too old for the format. */
+  readonly library?: 'pip';
+  readonly passes: number;
+  readonly aim: string;
+}
 
 /**
  * Decoding speed side by side with OpenSlide through its C interface, in rounds by turns, in one process: both read the same
  * tiles in the same order (stripes of 32, as plans have them) with one decoding thread, and give RGB. Opening is not counted.
- * Null, with the reason printed, where `../shared/slides` or libopenslide is absent.
+ * Null, with the reason printed, where `../shared/slides` is absent; without a slide whose OpenSlide is. `only`: slides whose path has it.
  */
-export async function benchDecode(): Promise<DecodeBench | null> {
+export async function benchDecode(only = ''): Promise<DecodeBench | null> {
   const folder = join(import.meta.dirname, '../../../shared/slides');
-  const theirReader = openSlideReader();
-  if (!existsSync(folder) || theirReader === null) {
-    console.error(`decode: skipped, no ${theirReader === null ? 'libopenslide' : '../shared/slides'}`);
+  if (!existsSync(folder)) {
+    console.error('decode: skipped, no ../shared/slides');
     return null;
   }
   const pool = createDecodePool({ threads: 1 });
   const slides: SlideBench[] = [];
-  for (const { path, passes, aim } of SLIDES) {
+  for (const { path, theirs: theirPath = path, library = 'system', passes, aim } of SLIDES) {
+    if (!path.includes(only)) continue;
+    const theirReader = openSlideReader(library);
+    if (theirReader === null) {
+      console.error(`decode ${path}: skipped, no ${library === 'pip' ? 'OpenSlide 4 from pip' : 'libopenslide'}`);
+      continue;
+    }
     const file = join(folder, path);
     const corners = await cornersOf(file);
     const ours: number[] = [];
@@ -57,7 +76,7 @@ export async function benchDecode(): Promise<DecodeBench | null> {
     // The first round warms up.
     for (let round = -1; round < ROUNDS; round++) {
       const a = await measure(passes, () => readOurs(file, corners, pool));
-      const b = await measure(passes, () => theirReader(file, corners));
+      const b = await measure(passes, () => theirReader(join(folder, theirPath), corners));
       if (a.sum !== b.sum) throw new Error(`${path}: the pixels differ`);
       if (round < 0) continue;
       ours.push((passes * corners.length) / a.seconds);
@@ -95,7 +114,7 @@ function cpuSeconds(since: NodeJS.CpuUsage): number {
 }
 
 async function cornersOf(file: string): Promise<Corners> {
-  const slide = await openSlide(await openFile(file));
+  const slide = await openSlide(await composeSource(file));
   const { width, height } = slide.levels[0]!;
   await slide.close();
   const corners: [number, number][] = [];
@@ -114,7 +133,7 @@ async function cornersOf(file: string): Promise<Corners> {
 const SAMPLE = 3 * SIDE * 7;
 
 async function readOurs(file: string, corners: Corners, pool: DecodePool): Promise<Cost> {
-  const slide = await openSlide(await openFile(file));
+  const slide = await openSlide(await composeSource(file));
   const request = {
     level: 0,
     readPx: levelPx(SIDE),
@@ -135,10 +154,33 @@ async function readOurs(file: string, corners: Corners, pool: DecodePool): Promi
   return { seconds, sum };
 }
 
-function openSlideReader(): ((file: string, corners: Corners) => Promise<Cost>) | null {
+const venv = join(import.meta.dirname, '../../.venv-test/openslide');
+
+/** A library of the system's package, or of the package `openslide-bin`, put into a virtual environment of the project if need be. */
+function libraryPath(kind: 'system' | 'pip'): string | null {
+  if (kind === 'system') return 'libopenslide.so.0';
+  const find = () =>
+    existsSync(venv)
+      ? globSync(join(venv, 'lib/python3*/site-packages/openslide_bin/libopenslide.so.1'))[0]
+      : undefined;
+  const python = join(venv, 'bin/python');
+  if (find() === undefined && succeeds('python3', ['-m', 'venv', venv])) {
+    succeeds(python, [
+      '-m',
+      'pip',
+      'install',
+      '--quiet',
+      '--disable-pip-version-check',
+      `openslide-bin==${OPENSLIDE_BIN}`,
+    ]);
+  }
+  return find() ?? null;
+}
+
+function openSlideReader(kind: 'system' | 'pip'): ((file: string, corners: Corners) => Promise<Cost>) | null {
   let library: ReturnType<typeof koffi.load>;
   try {
-    library = koffi.load('libopenslide.so.0');
+    library = koffi.load(libraryPath(kind)!);
   } catch {
     return null;
   }
@@ -174,7 +216,7 @@ function median(values: readonly number[]): number {
 }
 
 if (import.meta.main) {
-  const result = await benchDecode();
+  const result = await benchDecode(process.argv[2]);
   if (result !== null) {
     console.log(`tiles of ${SIDE} px at level 0 per CPU-second, medians of ${ROUNDS} rounds by turns`);
     for (const { slide, tiles, ours, openSlide, ratio } of result.slides) {
