@@ -60,6 +60,7 @@ describe('one file', () => {
     ['a basic offset table', {}],
     ['an empty offset table', { table: 'empty' }],
     ['an extended offset table', { table: 'extended' }],
+    ['an extended offset table that is empty', { table: 'extended-empty' }],
     ['sequences of undefined length', { undefinedLengths: true }],
     ['a data set of a megabyte', { profileBytes: 1 << 20 }],
     [
