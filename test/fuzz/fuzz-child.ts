@@ -1,6 +1,5 @@
-import { ftruncateSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { ftruncateSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { isNightshiftError } from '../../packages/core/src/errors.ts';
 import { Coverage } from './coverage.ts';
 import type { FuzzMessage, FuzzTask } from './fuzz-task.ts';
@@ -14,7 +13,8 @@ await work(JSON.parse(process.argv[2]!) as FuzzTask);
 async function work(task: FuzzTask): Promise<void> {
   const { limits } = task;
   const { run, words } = { ...TARGETS, ...PLANTED }[task.target]!;
-  const folder = mkdtempSync(join(tmpdir(), 'nightshift-fuzz-'));
+  // The parent removes it, also where this process dies.
+  const folder = dirname(task.current);
   const file = openSync(task.current, 'w');
   // It is no use, and costs time, where nothing is invented.
   const coverage = task.inputs === 0 ? null : new Coverage(/packages\/core\/src\/|planted\.ts$/);
@@ -82,7 +82,6 @@ async function work(task: FuzzTask): Promise<void> {
     send({ type: 'new', input: base64(input) });
   }
   if (peakMiB() > limits.MiB) finding(`it took ${Math.round(peakMiB())} MiB`, readFileSync(task.current));
-  rmSync(folder, { recursive: true, force: true });
   const report = {
     inputs,
     outcomes,
