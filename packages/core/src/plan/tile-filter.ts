@@ -9,7 +9,7 @@ import type { FilterName, Plan, Recipe } from './plan.ts';
  * scans have 115 and more at 0.5 um/px, and 17 and more where a scan is enlarged twice; blurred by a Gaussian of 4 px at most 7.
  */
 const LEAST_SHARPNESS = 15;
-/** Part of a tile in the colours of ink or black from which it is a drawing; tissue of real H&E scans stays below 0.16. */
+/** Part of a tile in the colours of ink or black from which it is a drawing; of the colours alone tissue of real H&E scans has at most 0.15. */
 const MOST_INK = 0.3;
 
 /** The filters of a recipe, in the order of its name. */
