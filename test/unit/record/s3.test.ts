@@ -175,7 +175,8 @@ describe('a long body on S3', () => {
   });
 
   it('comes through a storm, also of lost answers', async () => {
-    const { server, blobs } = await opened();
+    // Half of eight tries may all fail; half of forty do not.
+    const { server, blobs } = await opened({ tries: 40 });
     server.fault({ operation: 'multipart', rate: 0.2, fault: { status: 503, code: 'SlowDown' } });
     server.fault({ operation: 'multipart', rate: 0.2, fault: 'reset' });
     server.fault({ operation: 'multipart', key: /lost/, rate: 0.2, fault: 'execute-then-drop' });
