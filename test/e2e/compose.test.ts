@@ -1,10 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { parse } from 'yaml';
 import { path, text } from '../fixtures/infra.ts';
 import { type Bench, bench } from '../fixtures/run.ts';
+import { composePrograms } from '../services/compose.ts';
 import { freePort } from '../services/process.ts';
 import { type RedisService, startRedis } from '../services/redis.ts';
 import { type S3Service, startS3 } from '../services/s3.ts';
@@ -16,6 +19,25 @@ const MAINS: Readonly<Record<string, string>> = {
   nightshift: path('apps/producer/src/main.ts'),
   'nightshift-worker': path('apps/worker/src/main.ts'),
 };
+
+describe('docker compose config', () => {
+  it('passes, with every service in it, and is no check that passes anything', (context) => {
+    const programs = composePrograms();
+    const none =
+      'needs `docker compose` 2 or later (no engine), or Go: apt-get install docker-compose-v2, brew install go';
+    if (programs.length === 0 && !process.env.CI) context.skip(none);
+    expect(programs, none).not.toEqual([]);
+    const dir = mkdtempSync(join(tmpdir(), 'nightshift-compose-'));
+    onTestFinished(() => rmSync(dir, { recursive: true }));
+    const wrong = join(dir, 'docker-compose.yml');
+    writeFileSync(wrong, text('docker-compose.yml').replace('healthcheck:', 'healthchecks:'));
+    for (const compose of programs) {
+      const config = compose.config(path('docker-compose.yml'));
+      expect(Object.keys(config.services).sort(), compose.name).toEqual(Object.keys(services).sort());
+      expect(() => compose.config(wrong), compose.name).toThrow(/healthchecks/);
+    }
+  });
+});
 
 /** The services of the compose file that are Nightshift's own, as processes: only addresses, ports and the model are others. */
 describe('the cluster of docker-compose.yml, without Docker', () => {

@@ -1,3 +1,4 @@
+import { installComposeGo } from './compose.ts';
 import { onPath } from './process.ts';
 import { installPrometheus } from './prometheus.ts';
 import { installRedis } from './redis.ts';
@@ -8,4 +9,5 @@ export default function setup(): void {
   if (!process.env.S3_ENDPOINT && onPath('moto_server') === null) installMoto();
   if (!process.env.REDIS_URL && onPath('redis-server') === null && onPath('valkey-server') === null) installRedis();
   if (onPath('prometheus') === null || onPath('promtool') === null) installPrometheus();
+  installComposeGo();
 }
