@@ -85,13 +85,18 @@ describe.concurrent('a shard', () => {
   it('starts elsewhere within 35 s at the standard lease', async () => {
     const cluster = y.cluster({ planned: true, lease: null });
     await cluster.submit();
-    const killed = cluster.worker([{ at: 'before put shards', signal: 'SIGKILL' }]);
-    expect((await killed.ended).signal).toBe('SIGKILL');
-    await cluster.finish();
+    const killed = cluster.worker([], [], { latencyMs: 600_000 });
+    await cluster.crossed(({ at, pid }) => at === 'before infer' && pid === killed.pid);
+    const survivor = cluster.worker([], ['--exit-when-empty']);
+    await survivor.said('ready: ');
+    killed.kill('SIGKILL');
+    const end = Date.now();
+    await succeeded(survivor);
     expect(await cluster.problems()).toEqual([]);
-    const cost = costOf(cluster, killed.pid);
+    const cost = costOf(cluster, killed.pid, end);
+    expect(cost.recoverySeconds).toBeGreaterThan(0);
     expect(cost.recoverySeconds).toBeLessThan(35);
-    tell('kill -9 of a worker, standard lease of 20 s, check of 10 s', cost);
+    tell('kill -9 of a worker, standard lease of 20 s, check of 2 s', cost);
   });
 
   it('is embedded by the real model to the same vectors, and a killed worker leaves no process behind', async () => {

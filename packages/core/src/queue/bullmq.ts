@@ -21,8 +21,9 @@ export interface BullQueueOptions {
   readonly prefix?: string;
   /** Digest of the model that this process embeds with: `embed` jobs wait in one queue per model. Without it none can be taken. */
   readonly model?: string;
-  /** How long a process that fell silent keeps its jobs. They start elsewhere within this and `checkSeconds`. */
+  /** How long a process that fell silent keeps its jobs: see `STANDARD_LEASE`. */
   readonly leaseSeconds?: number;
+  /** How often a process that takes jobs looks for those whose lease has run out. At most half the lease. */
   readonly checkSeconds?: number;
   /** Failures of one job before it is dead. Kills, lost leases and hand-backs are not failures. */
   readonly attempts?: number;
@@ -57,6 +58,12 @@ export interface QueueStats {
   errors: number;
 }
 
+/**
+ * A job of a killed process starts elsewhere within the lease and two checks: 24 s, where 35 s are promised. BullMQ lets one process of a
+ * cluster look in every `checkSeconds`; one that comes a moment early is refused and asks again a check later, so that two checks may lie
+ * between looks. A look moves jobs without a lock that were active at the look before: that one must come within the lease, too.
+ */
+const STANDARD_LEASE = { leaseSeconds: 20, checkSeconds: 2 };
 /** Jobs a pipeline: 1,000 keep Redis busy for 83 ms, 5,000 for 254 ms. */
 const CHUNK = 500;
 /** How long closing waits for a Redis that does not answer. */
@@ -81,7 +88,7 @@ interface Lane {
 export async function openBullQueue(options: BullQueueOptions): Promise<BullQueue> {
   const { model, attempts = 6, backoffMs = 1000, onTrouble } = options;
   const ms = (seconds: number | undefined, standard: number) => (seconds ?? standard) * 1000;
-  const leaseMs = ms(options.leaseSeconds, 20);
+  const leaseMs = ms(options.leaseSeconds, STANDARD_LEASE.leaseSeconds);
   const patienceMs = ms(options.patienceSeconds, 60);
   const prefix = (options.prefix ?? '{nightshift}').replace(/^[^{}]+$/, '{$&}');
   const modelsKey = `${prefix}:models`;
@@ -232,7 +239,7 @@ export async function openBullQueue(options: BullQueueOptions): Promise<BullQueu
         connection: client,
         prefix,
         lockDuration: leaseMs,
-        stalledInterval: ms(options.checkSeconds, 10),
+        stalledInterval: ms(options.checkSeconds, STANDARD_LEASE.checkSeconds),
         maxStalledCount: MOST_STALLS,
         drainDelay: 5,
         removeOnComplete: { count: 0 },
