@@ -113,7 +113,7 @@ describe('the cluster of docker-compose.yml, without Docker', () => {
             expect(ready?.status, output()).toBe(200);
           }
         },
-        { timeout: 60_000, interval: 200 },
+        { timeout: 200_000, interval: 200 },
       ),
       ...[planner, ...workers].map(async ({ child, output }) => {
         await once(child, 'exit');

@@ -87,7 +87,7 @@ describe('a run that Prometheus watches', () => {
     onTestFinished(() => prometheus.stop());
     const one = async (expression: string) => (await prometheus.query(expression))[0]?.[1];
     /** A scrape may lie just before what happened last. */
-    const eventually = (check: () => Promise<void>) => vi.waitFor(check, { timeout: 30_000, interval: 100 });
+    const eventually = (check: () => Promise<void>) => vi.waitFor(check, { timeout: 200_000, interval: 100 });
     const becomes = (expression: string, value: number) =>
       eventually(async () => expect(await one(expression), expression).toBe(value));
     const becomesPositive = (expression: string) =>

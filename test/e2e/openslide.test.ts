@@ -186,7 +186,7 @@ describe('by OpenSlide', () => {
     const { slide, other } = await ours();
     const [pid] = processes();
     process.kill(pid!, 'SIGKILL');
-    await vi.waitFor(() => expect(() => process.kill(pid!, 0)).toThrow('ESRCH'));
+    await vi.waitFor(() => expect(() => process.kill(pid!, 0)).toThrow('ESRCH'), { timeout: 60_000 });
     await expect(readRegion(other, 0, 0, 0, 100, 100, pool)).resolves.toHaveLength(30_000);
     await Promise.all([slide.close(), other.close()]);
   });

@@ -82,18 +82,21 @@ describe('the pump between a queue and its takers', () => {
   it('pauses after errors, longer each time, and goes on', async () => {
     const from = source();
     let failing = true;
+    const fetched: number[] = [];
     const pumped = pump({
       ...from.options,
       fetch: async () => {
+        fetched.push(performance.now());
         if (failing) throw new Error('OOM');
         return 7;
       },
     });
     const taken = pumped.take(forever);
-    await sleep(1000);
-    expect(from.errors.length).toBeGreaterThan(1);
-    expect(from.errors.length).toBeLessThan(6);
+    while (fetched.length < 4) await sleep(10);
     failing = false;
+    const pauses = fetched.slice(1, 4).map((at, i) => at - fetched[i]!);
+    // A timer is never early by more than a millisecond; the jitter halves a pause at most.
+    for (const [i, least] of [100, 200, 400].entries()) expect(pauses[i]).toBeGreaterThan(least - 2);
     expect(await taken).toBe(7);
     await pumped.close();
   });
@@ -108,8 +111,9 @@ describe('the pump between a queue and its takers', () => {
       },
     });
     const taken = pumped.take(forever);
-    await sleep(500);
-    expect(fetches).toBeLessThan(12);
+    const started = performance.now();
+    while (fetches < 12) await sleep(10);
+    expect(performance.now() - started).toBeGreaterThan(300);
     await pumped.close();
     expect(await taken).toBeNull();
   });
