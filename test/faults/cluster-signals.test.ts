@@ -66,9 +66,9 @@ describe.concurrent('a worker', () => {
   });
 
   it('that gets a second signal leaves at once', async () => {
-    const cluster = slow('one', 4000);
+    const cluster = slow('one', 0);
     await cluster.submit();
-    const worker = cluster.worker();
+    const worker = cluster.worker([], [], { latencyMs: 600_000 });
     await cluster.crossed(({ at }) => at === 'before infer');
     worker.kill('SIGTERM');
     await worker.said('Stopping');
