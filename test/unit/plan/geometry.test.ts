@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { tileGeometry } from '../../../packages/core/src/plan/geometry.ts';
 import type { Recipe } from '../../../packages/core/src/plan/plan.ts';
+import type { MppReading } from '../../../packages/core/src/slide/slide.ts';
 import { levelPx, mpp, tilePx } from '../../../packages/core/src/units.ts';
 import { levels, square } from './samples.ts';
 
@@ -11,6 +12,7 @@ const tile = (px: number, target: number, overlap = 0): Recipe['tile'] => ({
   resampling: 'bilinear',
 });
 const pyramid = levels(100_000, 80_000, 4, 16);
+const oblong = (x: number, y: number): MppReading => ({ x: mpp(x), y: mpp(y), source: 'ome' });
 
 describe('tile geometry', () => {
   it.each([
@@ -92,20 +94,53 @@ describe('tile geometry', () => {
     expect(tileGeometry(odd, square(0.25), of).geometry.dct).toBe(2);
   });
 
-  it('refuses pixels that are far from square', () => {
-    const reading = { x: mpp(0.25), y: mpp(0.28), source: 'ome' } as const;
-    expect(() => tileGeometry(pyramid, reading, tile(224, 0.5))).toThrow(
-      expect.objectContaining({ code: 'mpp-absurd', message: expect.stringContaining('11.3 %') }),
+  it.each([
+    [0.2, 0.2015],
+    [0.2521, 0.2506],
+  ])('takes pixels of %f x %f um for square, at the mean', (x, y) => {
+    const { geometry, warnings } = tileGeometry(pyramid, oblong(x, y), tile(224, 0.5));
+    expect(geometry).toEqual(tileGeometry(pyramid, square((x + y) / 2), tile(224, 0.5)).geometry);
+    expect(warnings).toEqual([]);
+  });
+
+  it.each([
+    // um/px across and down, target, level, read across and down, px
+    [0.25, 0.5, 0.5, 0, 448, 224],
+    [0.5, 0.25, 0.5, 0, 224, 448],
+    [0.3, 0.25, 0.5, 0, 373, 448],
+    [0.25, 0.5024, 0.5, 0, 448, 224],
+    // The coarser axis decides: level 1 has 2 um/px down.
+    [0.25, 0.5, 1, 0, 896, 448],
+    [0.25, 0.5, 2, 1, 448, 224],
+    [0.125, 0.5, 8, 2, 896, 224],
+  ])('of a slide of %f x %f um a pixel at %f reads level %i in %i x %i px', (x, y, target, level, across, down) => {
+    const { geometry, warnings } = tileGeometry(pyramid, oblong(x, y), tile(224, target, 56));
+    const { downsample } = pyramid[level]!;
+    const side = (readPx: number) => ({
+      readPx,
+      strideLevelPx: Math.round(readPx * 0.75),
+      sizeBase: Math.round(readPx * downsample),
+    });
+    expect(geometry).toEqual({ level, downsample, ...side(across), tilePx: 224, down: side(down) });
+    // 224 * target um on both axes, to half a pixel.
+    expect(Math.abs(across * downsample * x - 224 * target)).toBeLessThanOrEqual(0.51 * downsample * x);
+    expect(Math.abs(down * downsample * y - 224 * target)).toBeLessThanOrEqual(0.0049 * 224 * target);
+    expect(warnings).toEqual([
+      `Pixels are not square: ${x} um/px across, ${y} um/px down; each axis is resampled by itself, so that tiles are.`,
+    ]);
+  });
+
+  it('enlarges the axis that is too coarse, as far as a whole slide', () => {
+    const { geometry, warnings } = tileGeometry(pyramid, oblong(0.25, 0.5), tile(224, 0.25));
+    expect(geometry).toMatchObject({ readPx: 224, down: { readPx: 112 } });
+    expect(warnings).toEqual([expect.stringContaining('not square'), expect.stringMatching(/enlarged 2\.00 times/)]);
+    expect(() => tileGeometry(pyramid, oblong(0.25, 0.52), tile(224, 0.25))).toThrow(
+      expect.objectContaining({ code: 'mpp-too-coarse', message: expect.stringContaining('0.52 um/px') }),
     );
   });
 
-  it('works on the mean of pixels that are not square, and warns', () => {
-    const { geometry, warnings } = tileGeometry(
-      pyramid,
-      { x: mpp(0.24), y: mpp(0.26), source: 'tiff-resolution' },
-      tile(224, 0.5),
-    );
-    expect(geometry.readPx).toBe(448);
-    expect(warnings).toEqual([expect.stringMatching(/not square: 0\.24 um\/px across, 0\.26 um\/px down \(8\.0 %\)/)]);
+  it('decodes both axes smaller by what the coarser one allows', () => {
+    const { geometry } = tileGeometry(levels(9_000, 8_000), oblong(0.25, 0.5), { ...tile(224, 1, 20), dct: true });
+    expect(geometry).toMatchObject({ dct: 2, readPx: 896, down: { readPx: 448, strideLevelPx: 408 } });
   });
 });

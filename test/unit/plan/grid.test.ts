@@ -116,6 +116,20 @@ describe('the grid', () => {
     expect(counts).toMatchObject({ grid: 100, rejectedByTissue: 60, planned: 40 });
   });
 
+  it('follows both sides of tiles that are not square on the slide', () => {
+    const level = levels(1000, 1000)[0]!;
+    const oblong = { x: mpp(0.25), y: mpp(0.5), source: 'ome' } as const;
+    const { geometry } = tileGeometry([level], oblong, { ...recipe().tile, px: tilePx(100), overlap: tilePx(40) });
+    const looked: number[][] = [];
+    const tissue = { share: (...at: number[]) => looked.push(at) };
+    const { x, y, counts } = planTiles({ level, geometry, tissue, minTissue: 0.4, limit: null });
+    expect([...new Set(x)]).toEqual([0, 120, 240, 360, 480, 600, 720]);
+    expect([...new Set(y)]).toEqual(Array.from({ length: 16 }, (_, i) => 60 * i));
+    expect(counts.grid).toBe(7 * 16);
+    expect(looked).toContainEqual([720, 900, 200, 100]);
+    expect(levelPositions({ x, y, geometry })).toEqual({ x: Int32Array.from(x), y: Int32Array.from(y) });
+  });
+
   it.each([[1], [7], [100], [1584], [5000]])('spreads a limit of %i evenly over the plan', (limit) => {
     const whole = plan({});
     const some = plan({ limit });

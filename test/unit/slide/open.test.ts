@@ -250,6 +250,26 @@ describe('mpp', () => {
     expect(resolveMpp(await at('0.25'), null)).toEqual({ x: 0.25, y: 0.25, source: 'aperio' });
   });
 
+  test('sides that differ are both kept, up to a factor of 4', async () => {
+    const slide = await at('0.25');
+    const oblong = (x: number, y: number) => ({ ...slide, mpp: { x: mpp(x), y: mpp(y), source: 'ome' } as const });
+    for (const [x, y] of [
+      [0.25, 0.5],
+      [1, 0.25],
+    ] as const) {
+      expect(resolveMpp(oblong(x, y), null)).toEqual({ x, y, source: 'ome' });
+    }
+    expect(() => resolveMpp(oblong(0.25, 1.1), null)).toThrow(
+      expect.objectContaining({
+        code: 'mpp-absurd',
+        message: expect.stringMatching(/0\.25 x 1\.1 um\/px by ome: one side is 4\.4 times the other, .* up to 4 /),
+        next: expect.stringContaining('--slide-mpp'),
+      }),
+    );
+    expect(resolveMpp({ ...oblong(0.25, 1.1), objectivePower: 20 }, null, true)).toMatchObject({ source: 'estimate' });
+    expect(resolveMpp(oblong(0.25, 1.1), mpp(0.25))).toMatchObject({ x: 0.25, y: 0.25, source: 'override' });
+  });
+
   test('none is mpp-missing, and the next step names the flag', async () => {
     const slide = await open([generic[0]!]);
     expect(() => resolveMpp(slide, null)).toThrow(

@@ -1,3 +1,6 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type Filter, type Fit, fitTile, type Rgb, resize } from '../../../packages/core/src/slide/resample.ts';
 import { readTensorFile } from '../../fixtures/model/tensors.ts';
@@ -50,6 +53,17 @@ describe('resize', () => {
       }
     }
   });
+
+  const { cases } = JSON.parse(
+    readFileSync(join(import.meta.dirname, '../../fixtures/slides/pil-resize.json'), 'utf8'),
+  ) as { cases: { width: number; height: number; to: number; filter: Filter; sha256: string }[] };
+  test.each(cases)(
+    'of $width x $height to $to square by $filter equals PIL',
+    ({ width, height, to, filter, sha256 }) => {
+      const { data } = resize(ramp(width, height), to, to, filter);
+      expect(createHash('sha256').update(data).digest('hex')).toBe(sha256);
+    },
+  );
 
   test('box by a whole factor is the mean of each box, rounded after each pass', () => {
     const data = Uint8Array.from([0, 1, 2, 3].flatMap((v) => [v, 10 * v, 80 * v]));

@@ -200,6 +200,27 @@ describe('resampling', () => {
   });
 });
 
+describe('pixels that are not square', () => {
+  test.each([
+    { across: 100, down: 50, px: 50 },
+    { across: 40, down: 110, px: 56 },
+    { across: 33, down: 71, px: 33 },
+  ])('$across x $down px are read and each axis resampled by itself', async ({ across, down, px }) => {
+    const corners = [0, 40, HEIGHT - down].flatMap((y) => [0, 70, WIDTH - across].map((x) => [x, y] as const));
+    const sides = { readPx: levelPx(across), down: { readPx: levelPx(down) }, tilePx: tilePx(px) };
+    const read = await readAll(await open(), request(corners, sides));
+    for (const [i, [x, y]] of corners.entries()) {
+      const wanted = resize({ width: across, height: down, data: cut(x, y, across, down) }, px, px, 'bilinear');
+      expect(read.tiles[i]!.equals(wanted.data)).toBe(true);
+    }
+  });
+
+  test('a side that is longer than the level is no tile', async () => {
+    const sides = { readPx: levelPx(50), down: { readPx: levelPx(HEIGHT + 1) } };
+    await expect(readAll(await open(), request([[0, 0]], sides))).rejects.toThrow(/leaves level 0/);
+  });
+});
+
 describe('what a read costs', () => {
   test('each block is read and decoded once, neighbours in one request', async () => {
     const { stats } = await readAll(await open(), request(every(10)));

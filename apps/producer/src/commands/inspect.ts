@@ -56,7 +56,7 @@ function describe(report: InspectReport): string[] {
         i,
         `${count(level.width)} x ${count(level.height)}`,
         trimmed(level.downsample),
-        level.mpp === null ? '-' : trimmed(level.mpp),
+        level.mpp === null ? '-' : sides(level.mpp, level.mppDown ?? level.mpp),
         `${level.blockWidth} x ${level.blockHeight}`,
         level.codec,
       ]),
@@ -67,7 +67,7 @@ function describe(report: InspectReport): string[] {
       ? [`no plan: ${plan.error}`, `next: ${plan.next}`]
       : [
           `${count(plan.tiles)} tiles of ${count(plan.grid)} that fit on the slide`,
-          `read as ${plan.readPx} x ${plan.readPx} px of level ${plan.level}${plan.resampled ? ', then resampled' : ''}`,
+          `read as ${plan.readPx} x ${plan.readPxDown ?? plan.readPx} px of level ${plan.level}${plan.resampled ? ', then resampled' : ''}`,
           ...plan.warnings.map((warning) => `warning: ${warning}`),
         ]),
   ];

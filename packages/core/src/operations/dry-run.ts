@@ -137,14 +137,14 @@ async function drawnFor(
 
 /** Compressed bytes of the blocks under a plan's tiles, each once. */
 async function bytesUnder(slide: Slide, plan: Plan): Promise<number> {
-  const { level, readPx } = plan.geometry;
+  const { level, readPx, down } = plan.geometry;
   const { columns } = slide.levels[level]!;
   const { x, y } = levelPositions(plan);
   const index = await slide.blocks(level);
   const layout = layoutOf(slide.levels[level]!, index);
   const blocks = new Set<number>();
   for (let i = 0; i < x.length; i++) {
-    for (const { block } of layout.under(x[i], y[i], readPx, readPx)) blocks.add(block);
+    for (const { block } of layout.under(x[i], y[i], readPx, down?.readPx ?? readPx)) blocks.add(block);
   }
   let bytes = 0;
   for (const block of blocks) bytes += index.range(block % columns, Math.floor(block / columns))?.length ?? 0;

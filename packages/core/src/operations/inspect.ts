@@ -1,5 +1,6 @@
 import { composeSource } from '../compose.ts';
 import { isNightshiftError } from '../errors.ts';
+import { axisMpp } from '../plan/geometry.ts';
 import { makePlan } from '../plan/make-plan.ts';
 import type { TissueOptions } from '../plan/plan.ts';
 import { createDecodePool } from '../slide/decode-pool.ts';
@@ -28,12 +29,20 @@ export interface InspectReport {
   readonly objectivePower: number | null;
   /** As the file or the person states it. */
   readonly mpp: MppReading | null;
-  readonly levels: readonly (Level & { readonly mpp: number | null; readonly codec: string })[];
+  readonly levels: readonly (Level & {
+    /** Of both axes, or across where pixels are not square. */
+    readonly mpp: number | null;
+    /** Where pixels are not square. */
+    readonly mppDown?: number;
+    readonly codec: string;
+  })[];
   /** What a plan at these options would hold; an error's text where none can be made. */
   readonly plan:
     | {
         readonly level: number;
         readonly readPx: number;
+        /** Where pixels are not square. */
+        readonly readPxDown?: number;
         readonly resampled: boolean;
         readonly grid: number;
         readonly tiles: number;
@@ -62,7 +71,7 @@ export async function inspect(options: InspectOptions): Promise<InspectReport> {
       mpp: stated,
       levels: slide.levels.map((level, index) => ({
         ...level,
-        mpp: stated && ((stated.x + stated.y) / 2) * level.downsample,
+        ...levelMpp(stated, level.downsample),
         codec: slide.codec(index).kind,
       })),
       plan: await planOf(slide, options, pool),
@@ -70,6 +79,15 @@ export async function inspect(options: InspectOptions): Promise<InspectReport> {
   } finally {
     await Promise.all([pool.close(), source.close()]);
   }
+}
+
+function levelMpp(
+  stated: MppReading | null,
+  downsample: number,
+): Pick<InspectReport['levels'][number], 'mpp' | 'mppDown'> {
+  if (stated === null) return { mpp: null };
+  const { x, y } = axisMpp(stated);
+  return { mpp: x * downsample, ...(x === y ? {} : { mppDown: y * downsample }) };
 }
 
 /** The person's word or estimate where there is one, else what the file says, plausible or not. */
@@ -116,8 +134,16 @@ async function planOf(
         limit: null,
       },
     });
-    const { level, readPx, tilePx: px } = geometry;
-    return { level, readPx, resampled: (readPx as number) !== px, grid: counts.grid, tiles: counts.planned, warnings };
+    const { level, readPx, down, tilePx: px } = geometry;
+    return {
+      level,
+      readPx,
+      ...(down && { readPxDown: down.readPx }),
+      resampled: [readPx, down?.readPx ?? readPx].some((side: number) => side !== px),
+      grid: counts.grid,
+      tiles: counts.planned,
+      warnings,
+    };
   } catch (error) {
     if (isNightshiftError(error)) return { code: error.code, error: error.message, next: error.next };
     throw error;

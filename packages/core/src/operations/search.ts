@@ -155,9 +155,11 @@ async function tileQuery(
   const where = `${basename(slide.uri)} at ${at.x},${at.y}`;
   if (!file) throw new NightshiftError('tile-not-in-record', `${where}: the slide is not embedded yet`);
   try {
-    const size = file.info.tileSize;
+    const { tileSize: width, tileHeight: height = width } = file.info;
+    const covers = (left: number, top: number) =>
+      at.x >= left && at.x < left + width && at.y >= top && at.y < top + height;
     for await (const { x, y, vectors } of file.batches()) {
-      const row = x.findIndex((left, i) => at.x >= left && at.x < left + size && at.y >= y[i] && at.y < y[i] + size);
+      const row = x.findIndex((left, i) => covers(left, y[i]));
       if (row < 0) continue;
       const corner = { slide: slide.key, x: x[row], y: y[row] };
       return {

@@ -1,4 +1,5 @@
 import sharp from 'sharp';
+import { axisMpp } from '../plan/geometry.ts';
 import { levelPositions } from '../plan/grid.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { Overview } from '../plan/tissue.ts';
@@ -22,9 +23,11 @@ export async function tissueOverlay(options: {
   readonly name?: string;
 }): Promise<Uint8Array> {
   const { overview, plan } = options;
-  const scale = LONGER_SIDE / Math.max(overview.width, overview.height);
+  const { x: across, y: down } = axisMpp(plan.mpp);
+  const tall = overview.height * (down / across);
+  const scale = LONGER_SIDE / Math.max(overview.width, tall);
   const width = Math.max(1, Math.round(overview.width * scale));
-  const height = Math.max(1, Math.round(overview.height * scale));
+  const height = Math.max(1, Math.round(tall * scale));
   const canvasWidth = Math.max(width + 2 * MARGIN, LEAST_WIDTH);
   const canvasHeight = height + MARGIN + FOOTER;
   const left = Math.round((canvasWidth - width) / 2);
@@ -69,14 +72,15 @@ type Scale = { readonly x: number; readonly y: number };
 
 /** Planned tiles, tinted, each framed once: neighbours share their line, runs share their path. Overlapping tiles show their strides. */
 function tiles(plan: Plan, px: Scale): string {
-  const { strideLevelPx: stride, downsample } = plan.geometry;
-  const side = { x: stride * downsample * px.x, y: stride * downsample * px.y };
+  const { strideLevelPx: strideX, downsample, down } = plan.geometry;
+  const strideY = down?.strideLevelPx ?? strideX;
+  const side = { x: strideX * downsample * px.x, y: strideY * downsample * px.y };
   const level = levelPositions(plan);
   const cells = new Map<number, Set<number>>();
   for (let i = 0; i < level.x.length; i++) {
-    const row = level.y[i] / stride;
+    const row = level.y[i] / strideY;
     const columns = cells.get(row) ?? new Set();
-    cells.set(row, columns.add(level.x[i] / stride));
+    cells.set(row, columns.add(level.x[i] / strideX));
   }
   const none = new Set<number>();
   const at = (value: number) => value.toFixed(1);
@@ -134,14 +138,15 @@ function outline(plan: Plan, px: Scale): string {
 
 /** Name and counts on the left, legend and scale bar on the right. */
 function footer(plan: Plan, name: string | undefined, width: number, pxPerBase: number): string {
-  const { geometry, counts, mpp, size } = plan;
-  const bar = scaleBar((mpp.x + mpp.y) / 2 / pxPerBase, 0.16 * width);
+  const { geometry, counts, size } = plan;
+  const { x: umPerPx } = axisMpp(plan.mpp);
+  const bar = scaleBar(umPerPx / pxPerBase, 0.16 * width);
   const right = width - MARGIN;
   const textEnd = right - 0.16 * width - 250;
   const fits = { maxWidth: textEnd - MARGIN };
   const shown = (name ?? plan.slide.uri).split(/[/\\]/).findLast((part) => part !== '') ?? plan.slide.key;
   const planned = `${grouped(counts.planned)} ${counts.planned === 1 ? 'tile' : 'tiles'} of ${geometry.tilePx} px`;
-  const scale = `${um((geometry.readPx / geometry.tilePx) * geometry.downsample * ((mpp.x + mpp.y) / 2))} a pixel`;
+  const scale = `${um((geometry.readPx / geometry.tilePx) * geometry.downsample * umPerPx)} a pixel`;
   const rejected = [
     [counts.rejectedByTissue, 'off tissue'],
     [counts.rejectedByFilter, 'by filter'],

@@ -1,6 +1,6 @@
 import type { Level } from '../slide/slide.ts';
 import { type BasePx, basePx } from '../units.ts';
-import type { Plan, PlanCounts, Shard, TileGeometry } from './plan.ts';
+import type { Plan, PlanCounts, Shard, TileGeometry, TileSide } from './plan.ts';
 
 /**
  * Tiles are ordered in stripes of this many tile columns, row by row inside a stripe. A shard, a run of consecutive tiles, is then
@@ -32,11 +32,12 @@ export function planTiles(options: {
   readonly limit: number | null;
 }): GridTiles {
   const { level, geometry, tissue, minTissue, limit } = options;
-  const { readPx, strideLevelPx: stride, downsample } = geometry;
-  const along = (size: number) => (size < readPx ? 0 : Math.floor((size - readPx) / stride) + 1);
-  const columns = along(level.width);
-  const rows = along(level.height);
-  const side = readPx * downsample;
+  const { downsample, down = geometry } = geometry;
+  const along = (size: number, { readPx, strideLevelPx }: TileSide) =>
+    size < readPx ? 0 : Math.floor((size - readPx) / strideLevelPx) + 1;
+  const columns = along(level.width, geometry);
+  const rows = along(level.height, down);
+  const [width, height] = [geometry.readPx * downsample, down.readPx * downsample];
   // A tile on tissue only must pass at min 1 whatever the rounding of the area sums.
   const least = minTissue - 1e-9;
 
@@ -45,10 +46,10 @@ export function planTiles(options: {
   for (let first = 0; first < columns; first += STRIPE_COLUMNS) {
     const end = Math.min(first + STRIPE_COLUMNS, columns);
     for (let row = 0; row < rows; row++) {
-      const top = row * stride * downsample;
+      const top = row * down.strideLevelPx * downsample;
       for (let column = first; column < end; column++) {
-        const left = column * stride * downsample;
-        if (tissue && tissue.share(left, top, side, side) < least) continue;
+        const left = column * geometry.strideLevelPx * downsample;
+        if (tissue && tissue.share(left, top, width, height) < least) continue;
         x.push(basePx(Math.round(left)));
         y.push(basePx(Math.round(top)));
       }

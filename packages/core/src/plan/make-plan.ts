@@ -7,7 +7,7 @@ import { tileGeometry } from './geometry.ts';
 import { planTiles } from './grid.ts';
 import { outlineOf } from './outline.ts';
 import { outlineArea } from './outline-file.ts';
-import type { Plan, Recipe, SlideRef, TissueOutline } from './plan.ts';
+import type { Plan, Recipe, SlideRef, TileGeometry, TissueOutline } from './plan.ts';
 import { firstIssue, patchValues } from './recipe.ts';
 import { findTissue, type Overview } from './tissue.ts';
 
@@ -82,7 +82,7 @@ export function makePlan(input: {
   });
   if (counts.grid === 0) {
     warnings.push(
-      `The slide is smaller than one tile: ${base.width} x ${base.height} px, a tile covers ${geometry.sizeBase} px.`,
+      `The slide is smaller than one tile: ${base.width} x ${base.height} px, a tile covers ${covered(geometry)} px.`,
     );
   }
   return {
@@ -106,8 +106,12 @@ export function makePlan(input: {
   };
 }
 
+const covered = ({ sizeBase, down }: TileGeometry): string => (down ? `${sizeBase} x ${down.sizeBase}` : `${sizeBase}`);
+
 const count = z.int().nonnegative();
 const positive = z.number().positive();
+
+const side = { readPx: z.int().positive(), strideLevelPx: z.int().positive(), sizeBase: z.int().positive() };
 
 const planSchema = z
   .object({
@@ -131,11 +135,10 @@ const planSchema = z
     geometry: z.object({
       level: count,
       downsample: z.number().min(1),
-      readPx: z.int().positive(),
-      strideLevelPx: z.int().positive(),
+      ...side,
       dct: z.literal([2, 4, 8]).optional(),
       tilePx: z.int().positive(),
-      sizeBase: z.int().positive(),
+      down: z.object(side).optional(),
     }),
     shardTiles: z.int().positive(),
     x: z.array(count),

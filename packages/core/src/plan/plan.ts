@@ -68,19 +68,25 @@ export interface SlideRef {
   readonly outline?: string;
 }
 
-/** How tiles are read: from `level`, `readPx` square, resampled to `tilePx`. All tiles of a plan are read alike. */
-export interface TileGeometry {
+/** A side of a tile. */
+export interface TileSide {
+  /** Of what is read, in pixels of the level. */
+  readonly readPx: LevelPx;
+  /** Distance of neighbouring tiles, in pixels of the level. */
+  readonly strideLevelPx: LevelPx;
+  /** In level-0 pixels, rounded. */
+  readonly sizeBase: BasePx;
+}
+
+/** How tiles are read: from `level`, a square of side `readPx`, resampled to `tilePx`. All tiles of a plan are read alike. */
+export interface TileGeometry extends TileSide {
   readonly level: number;
   readonly downsample: number;
-  /** Side of the square read, in pixels of `level`. */
-  readonly readPx: LevelPx;
-  /** Distance of neighbouring tiles, in pixels of `level`. */
-  readonly strideLevelPx: LevelPx;
   /** Blocks are decoded so many times smaller, see `TileRequest.dct`; `readPx`, stride and corners are multiples of it. Absent: whole. */
   readonly dct?: 2 | 4 | 8;
   readonly tilePx: TilePx;
-  /** Side of a tile in level-0 pixels, rounded. */
-  readonly sizeBase: BasePx;
+  /** The vertical side where the slide's pixels are not square; the other one is the horizontal then. Absent: as the horizontal. */
+  readonly down?: TileSide;
 }
 
 /** The tiles of one slide: data, made once, immutable in the record. Tile i is (x[i], y[i]), level-0 px of its top-left corner. */

@@ -25,8 +25,10 @@ export interface TileFileInfo {
   readonly mpp: MppReading;
   /** Pyramid level that the tiles were read from. */
   readonly level: number;
-  /** Side of a tile in level-0 px. */
+  /** Side of a tile in level-0 px; its width where pixels are not square. */
   readonly tileSize: BasePx;
+  /** Where pixels are not square. */
+  readonly tileHeight?: BasePx;
   /** Tiles of the slide's plan. */
   readonly planned: number;
   /** The part of the plan that a shard file covers; null for a slide file, which covers all. */
@@ -50,7 +52,7 @@ export function infoOf(
   reads: ReadCost | null = null,
 ): TileFileInfo {
   const { slide, size, mpp, geometry } = plan;
-  const { level, sizeBase } = geometry;
+  const { level, sizeBase, down } = geometry;
   return {
     recipeId: plan.recipe,
     recipe,
@@ -59,6 +61,7 @@ export function infoOf(
     mpp,
     level,
     tileSize: sizeBase,
+    ...(down && { tileHeight: down.sizeBase }),
     planned: plan.x.length,
     shard,
     failures,
@@ -93,6 +96,7 @@ export function toMetadata(info: TileFileInfo): Map<string, string> {
     ['mpp_source', mpp.source],
     ['level', info.level],
     ['tile_size', info.tileSize],
+    ...(info.tileHeight === undefined ? [] : [['tile_height', info.tileHeight] as [string, unknown]]),
     ['planned', info.planned],
     ['shard', shard ? JSON.stringify({ index: shard.index, from: shard.from, to: shard.to }) : ''],
     ['failures', JSON.stringify(failures)],
@@ -124,6 +128,7 @@ const schema = z.object({
   mpp_source: z.string(),
   level: count,
   tile_size: count,
+  tile_height: count.nullable(),
   planned: count,
   shard: z.object({ index: count, from: count, to: count }).nullable(),
   failures: z.array(
@@ -161,6 +166,7 @@ export function fromMetadata(metadata: ReadonlyMap<string, string>, name: string
     mpp: { x: m.mpp_x, y: m.mpp_y, source: m.mpp_source } as MppReading,
     level: m.level,
     tileSize: basePx(m.tile_size),
+    ...(m.tile_height === null ? {} : { tileHeight: basePx(m.tile_height) }),
     planned: m.planned,
     shard: m.shard,
     failures: m.failures.map(({ x, y, code, message, data }) => ({

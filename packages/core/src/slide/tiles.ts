@@ -7,13 +7,15 @@ import type { Filter, Fit } from './resample.ts';
 import type { Slide } from './slide.ts';
 import { type Rectangles, TileJob } from './tile-job.ts';
 
-/** Squares of one level, each resampled alike. */
+/** Squares of one level, or rectangles where its pixels are not square, each resampled alike. */
 export interface TileRequest {
   readonly level: number;
   /** Side of the square that is read. */
   readonly readPx: LevelPx;
+  /** Where the vertical side is another. */
+  readonly down?: { readonly readPx: LevelPx };
   /**
-   * Blocks are decoded at a half, a quarter or an eighth before the rest is resampled: faster, and not the pixels of the exact way. `readPx` and the
+   * Blocks are decoded at a half, a quarter or an eighth before the rest is resampled: faster, and not the pixels of the exact way. Sides and
    * corners are multiples of it. Blocks that cannot be, because of their size or because they do not lie side by side, are decoded whole.
    */
   readonly dct?: DctScale;
@@ -75,9 +77,9 @@ export async function* readTiles(
   pool: DecodePool,
   options: TileOptions = {},
 ): AsyncGenerator<TileChunk, void, void> {
-  const { readPx, tilePx, filter } = request;
-  const resample = (readPx as number) === tilePx ? null : { px: tilePx, filter };
-  yield* readRectangles(slide, { dct: 1, ...request, width: readPx, height: readPx, resample }, pool, options);
+  const { readPx: width, down, tilePx: px, filter } = request;
+  const height = down?.readPx ?? width;
+  yield* readRectangles(slide, { dct: 1, ...request, width, height, resample: { px, filter } }, pool, options);
 }
 
 /** A rectangle of a level as stored: uint8 RGB [height, width, 3]. Throws the error of the first block that cannot be decoded. */
