@@ -93,6 +93,11 @@ describe('an XML that lies', () => {
     ['a collection without a size', edited('sizeX="200000"', ''), 'slide-corrupt'],
     ['no scan but the macro', { areas: [] }, 'slide-unsupported'],
     ['fluorescence', { areas: [area({ light: 'fluorescence' })] }, 'slide-unsupported'],
+    [
+      'pixels that are not square',
+      edited('sizeX="75000" sizeY="65000"', 'sizeX="75000" sizeY="130000"'),
+      'slide-unsupported',
+    ],
     ['a scan without a place', { edit: (xml) => xml.replace(/<view[^>]*offsetX="18500"[^>]*>/, '') }, 'slide-corrupt'],
     ['a place that is no number', edited('offsetX="18500"', 'offsetX="x"'), 'slide-corrupt'],
     ['a page that is not there', { areas: [area({ ifd: () => 99 })] }, 'slide-corrupt'],
@@ -124,6 +129,14 @@ describe('an XML that lies', () => {
     ['an XML that ends early', { edit: (xml) => xml.slice(0, xml.indexOf('<image')) }, 'slide-unsupported'],
   ])('%s', async (_, options, code) => {
     expect(await codeOf(options)).toBe(code);
+  });
+
+  test('fluorescence is refused with the reason and what to do', async () => {
+    const bytes = await leicaSlide({ areas: [area({ light: 'fluorescence' })] });
+    await expect(openSlide(memorySource(bytes))).rejects.toMatchObject({
+      message: expect.stringMatching(/scans are of fluorescence, and only 8-bit RGB can be read/),
+      next: expect.stringContaining('Convert it to'),
+    });
   });
 
   test('one scan five hundred times over in one place is slide-limits', async () => {

@@ -27,6 +27,8 @@ interface AreaPage {
 
 /** Scans of tissue pieces on one glass. */
 const MOST_AREAS = 1_000;
+/** Sides of a view in nm are rounded to pixels. */
+const SQUARE = 0.02;
 
 /**
  * Leica SCN (OpenSlide 3.4.1, openslide-vendor-leica.c): the XML of the first description places scans on the glass. A level is the
@@ -46,13 +48,21 @@ export async function openLeica(tiff: Tiff, ifds: readonly Ifd[]): Promise<Vendo
     if (area !== null) areas.push(area);
   }
   const [first] = areas;
-  if (first === undefined) throw unsupported(tiff, 'it has no brightfield scan');
+  if (first === undefined) {
+    const fluorescent = findAll(root, 'illuminationSource').some(({ text }) => text === 'fluorescence');
+    const what = fluorescent ? ': its scans are of fluorescence, and only 8-bit RGB can be read' : '';
+    throw unsupported(tiff, `it has no brightfield scan${what}`);
+  }
   if (areas.some(({ pages, objective }) => pages.length !== first.pages.length || objective !== first.objective)) {
     throw unsupported(tiff, 'its scans differ in levels or objective');
   }
   const levels = await Promise.all(first.pages.map((_, level) => glassLevel(tiff, glass, areas, level)));
   const finest = Math.min(...areas.map(({ pages }) => pages[0]!.nmPerPixelX));
   const base = areas.map(({ pages }) => pages[0]!).find(({ nmPerPixelX }) => nmPerPixelX === finest)!;
+  if (Math.abs(base.nmPerPixelY / base.nmPerPixelX - 1) > SQUARE) {
+    const sides = `${base.nmPerPixelX.toPrecision(4)} x ${base.nmPerPixelY.toPrecision(4)} nm`;
+    throw unsupported(tiff, `its pixels of ${sides} are not square, and its scans are placed by one scale`);
+  }
   return {
     name: 'leica',
     mpp: { x: mpp(base.nmPerPixelX / 1e3), y: mpp(base.nmPerPixelY / 1e3), source: 'vendor' },
