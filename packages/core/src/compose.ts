@@ -140,20 +140,21 @@ export async function composeStore(
   if (!dir) throw new NightshiftError('usage', `--store ${store}`, { next: 'Give lancedb:<dir or s3://> or none.' });
   const { openLance } = await import('./store/lancedb.ts');
   const { recipeId: recipe, dims } = options;
-  if (schemeOf(dir) === 's3') return openLance({ dir, recipe, dims, storage: await lanceStorage() });
+  if (schemeOf(dir) === 's3') return openLance({ dir, recipe, dims, storage: await lanceStorage(dir) });
   if (schemeOf(dir) !== 'file') throw unsupported('--store', dir, 'Give lancedb:<dir or s3://>.');
   return openLance({ dir: resolve(dir), recipe, dims });
 }
 
 /** The settings of S3 in LanceDB's words. It reads credentials of the environment and the machine, not of AWS profiles. */
-async function lanceStorage(): Promise<Record<string, string>> {
-  const { s3ConfigFromEnv } = await import('./source/s3-config.ts');
-  const { endpoint, region, pathStyle, noSignRequest, requesterPays } = s3ConfigFromEnv(process.env);
+async function lanceStorage(dir: string): Promise<Record<string, string>> {
+  const { isUnsigned, parseS3Uri, s3ConfigFromEnv } = await import('./source/s3-config.ts');
+  const config = s3ConfigFromEnv(process.env);
+  const { endpoint, region, pathStyle, requesterPays } = config;
   return {
     ...(endpoint !== null && { aws_endpoint: endpoint, allow_http: String(endpoint.startsWith('http:')) }),
     ...(region !== null && { aws_region: region }),
     aws_virtual_hosted_style_request: String(!pathStyle),
-    aws_skip_signature: String(noSignRequest),
+    aws_skip_signature: String(isUnsigned(config, parseS3Uri(dir).bucket)),
     aws_request_payer: String(requesterPays),
   };
 }

@@ -40,7 +40,26 @@ describe('a GDC manifest', () => {
       { uri: join(folder, '11aa/TCGA-A1-01Z-00-DX1.svs'), id: '11aa', metadata: { md5: '0f0f', size: '4096' } },
       { uri: join(folder, '33cc/TCGA-B2-01A-01-TS1.svs'), id: '33cc', metadata: { md5: '2d2d', size: '8192' } },
     ]);
-    expect(warnings).toEqual([expect.stringContaining('no slides by their names: 1 of its files')]);
+    expect(warnings).toEqual([
+      expect.stringContaining('2 not downloaded'),
+      expect.stringContaining('no slides by their names: 1 of its files'),
+    ]);
+  });
+
+  it('says what is not downloaded or not whole, and what to type', async () => {
+    const rows = ['44dd\twhole.svs\t0\t5', '55ee\tpartial.svs\t0\t500', '66ff\tmissing.svs\t0\t5'];
+    for (const name of ['44dd/whole.svs', '55ee/partial.svs']) {
+      await mkdir(dirname(join(folder, name)), { recursive: true });
+      await writeFile(join(folder, name), 'bytes');
+    }
+    const { entries, warnings } = await list('download.txt', [HEADER, ...rows].join('\n'));
+    expect(entries).toHaveLength(3);
+    const path = join(folder, 'download.txt');
+    const first = `${join(folder, '55ee/partial.svs')}, which has 5 of 500 bytes`;
+    expect(warnings).toEqual([
+      `${path}: of its slides 1 not downloaded, 1 of another size (first: ${first}); type: gdc-client download -m ${path}`,
+    ]);
+    expect((await list('download.txt', `${HEADER}\n${rows[0]}\n`)).warnings).toEqual([]);
   });
 
   it('may lie on S3, the slides beside it', async () => {

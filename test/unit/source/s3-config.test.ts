@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseS3Uri, s3ConfigFromEnv } from '../../../packages/core/src/source/s3-config.ts';
+import { isUnsigned, parseS3Uri, s3ConfigFromEnv } from '../../../packages/core/src/source/s3-config.ts';
 
 describe('the settings of S3', () => {
   it('are those of AWS where nothing is set', () => {
@@ -49,7 +49,19 @@ describe('the settings of S3', () => {
     expect(s3ConfigFromEnv(env)).toMatchObject({ noSignRequest: true, requesterPays: true, pathStyle: false });
   });
 
+  it('leave requests unsigned for all buckets, or for those that are named', () => {
+    const of = (value: string) => s3ConfigFromEnv({ NIGHTSHIFT_S3_NO_SIGN_REQUEST: value });
+    const buckets = ['idc-open-data', 'idc-open-data-two', 'mine'];
+    const unsigned = (value: string) => buckets.filter((bucket) => isUnsigned(of(value), bucket));
+    expect(unsigned('1')).toEqual(buckets);
+    expect(unsigned('')).toEqual([]);
+    expect(unsigned('idc-open-data')).toEqual(['idc-open-data']);
+    expect(unsigned('idc-open-data, idc-open-data-two')).toEqual(['idc-open-data', 'idc-open-data-two']);
+  });
+
   it.each([
+    [{ NIGHTSHIFT_S3_NO_SIGN_REQUEST: 's3://idc-open-data' }, 'NIGHTSHIFT_S3_NO_SIGN_REQUEST'],
+    [{ NIGHTSHIFT_S3_NO_SIGN_REQUEST: 'yes,no' }, 'NIGHTSHIFT_S3_NO_SIGN_REQUEST'],
     [{ NIGHTSHIFT_S3_PATH_STYLE: 'maybe' }, 'NIGHTSHIFT_S3_PATH_STYLE'],
     [{ AWS_ENDPOINT_URL: 'localhost:9000' }, 'AWS_ENDPOINT_URL'],
     [{ AWS_ENDPOINT_URL_S3: 'not a url' }, 'AWS_ENDPOINT_URL_S3'],

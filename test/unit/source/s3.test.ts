@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { openS3 } from '../../../packages/core/src/source/s3.ts';
 import type { S3Patience } from '../../../packages/core/src/source/s3-requests.ts';
 import { counting, faultyS3, noise } from '../../fixtures/s3.ts';
@@ -14,6 +14,13 @@ async function opened(patience: Partial<S3Patience> = {}) {
   server.put('slide.svs', CONTENT);
   const source = await openS3(URI, client);
   return { server, client, source, observer };
+}
+
+/** The credentials of the environment, for this test. */
+function signedAs(id: string): void {
+  vi.stubEnv('AWS_ACCESS_KEY_ID', id);
+  vi.stubEnv('AWS_SECRET_ACCESS_KEY', 'secret');
+  onTestFinished(() => void vi.unstubAllEnvs());
 }
 
 const slice = (offset: number, length: number) => Buffer.from(CONTENT.subarray(offset, offset + length));
@@ -250,12 +257,27 @@ describe('a source that fails for good', () => {
     await expect(openS3(URI, client)).rejects.toMatchObject({ code: 's3-credentials' });
   });
 
-  it('names the region that a bucket is in', async () => {
+  const elsewhere = { status: 301, headers: { 'x-amz-bucket-region': 'eu-central-1' } };
+
+  it('names the region that a bucket is in where it answers nowhere', async () => {
     const { server, client } = await faultyS3();
-    const headers = { 'x-amz-bucket-region': 'eu-central-1' };
-    server.fault({ operation: 'head', times: 1, fault: { status: 301, headers } });
+    server.fault({ operation: 'head', fault: elsewhere });
     const error = await openS3(URI, client).catch((error) => error);
     expect(error).toMatchObject({ code: 's3-region', exit: 4, next: 'Set AWS_REGION=eu-central-1.' });
+    expect(server.requests).toHaveLength(2);
+  });
+
+  it('asks a bucket of another region there, and only the first request goes astray', async () => {
+    signedAs('key');
+    const { server, client } = await faultyS3({ config: { noSignRequest: false } });
+    server.put('slide.svs', CONTENT);
+    server.fault({ operation: 'head', times: 1, fault: elsewhere });
+    await (await openS3(URI, client)).read([RANGE]);
+    await openS3(URI.replace('bucket', 'other'), client).catch(() => {});
+    const regions = server.requests.map(
+      ({ headers }) => /Credential=key\/\d+\/([^/]+)/.exec(headers.authorization!)?.[1],
+    );
+    expect(regions).toEqual(['us-east-1', 'eu-central-1', 'eu-central-1', 'us-east-1']);
   });
 });
 
@@ -272,5 +294,12 @@ describe('a client', () => {
     server.put('slide.svs', CONTENT);
     await openS3(URI, client);
     expect(server.requests[0]!.headers.authorization).toBeUndefined();
+  });
+
+  it('sends none to the buckets that are named, and signs for the others', async () => {
+    signedAs('key');
+    const { server, client } = await faultyS3({ config: { noSignRequest: ['public'] } });
+    for (const bucket of ['public', 'mine']) await openS3(`s3://${bucket}/slide.svs`, client).catch(() => {});
+    expect(server.requests.map(({ headers }) => headers.authorization !== undefined)).toEqual([false, true]);
   });
 });

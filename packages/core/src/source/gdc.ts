@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { NightshiftError } from '../errors.ts';
 import { resolveUri, type SourceEntry } from './manifest.ts';
@@ -30,4 +31,30 @@ export async function* readGdc(path: string, lines: AsyncIterable<string>): Asyn
     }
     yield { uri: resolveUri(`${id}/${filename}`, folder), id, metadata: { md5, size } };
   }
+}
+
+/** Compares what was downloaded to this machine with the sizes that a manifest states; what lies in a store is not asked for. */
+export function gdcDownload(manifest: string) {
+  let missing = 0;
+  let partial = 0;
+  let first = '';
+  return {
+    async check({ uri, metadata }: SourceEntry): Promise<void> {
+      if (/^[a-z][a-z0-9+.-]+:\/\//i.test(uri)) return;
+      const size = await stat(uri).then(
+        (found) => found.size,
+        () => null,
+      );
+      if (size === Number(metadata?.size)) return;
+      if (size === null) missing++;
+      else partial++;
+      first ||= size === null ? uri : `${uri}, which has ${size} of ${metadata?.size} bytes`;
+    },
+    /** For a person; null: nothing is to be said. */
+    warning(): string | null {
+      if (first === '') return null;
+      const counts = [missing > 0 && `${missing} not downloaded`, partial > 0 && `${partial} of another size`];
+      return `${manifest}: of its slides ${counts.filter(Boolean).join(', ')} (first: ${first}); type: gdc-client download -m ${manifest}`;
+    },
+  };
 }

@@ -4,7 +4,7 @@ import { extname, join, posix, sep } from 'node:path';
 import { isNightshiftError, NightshiftError } from '../errors.ts';
 import { dicomFolders, slidesOfFolder } from './dicom-folders.ts';
 import { asFolderFiles, isDicom, isMirax } from './folder.ts';
-import { readGdc } from './gdc.ts';
+import { gdcDownload, readGdc } from './gdc.ts';
 import { linesOf, readManifest, resolveUri, type SourceEntry } from './manifest.ts';
 import { type ManifestKind, manifestKind, mayBeManifest } from './manifest-kind.ts';
 import { expandS5cmd, readS5cmd, type S5cmdItem } from './s5cmd.ts';
@@ -140,10 +140,17 @@ async function* manifest(
   const lines = linesOf(uri, content);
   if (kind === 's5cmd') return yield* expandS5cmd(readS5cmd(uri, lines), (item) => entriesOfItem(uri, item, options));
   let others = 0;
+  const download = gdcDownload(uri);
   for await (const entry of readGdc(uri, lines)) {
-    if (isSlide(entry.uri, options)) yield entry;
-    else others++;
+    if (!isSlide(entry.uri, options)) {
+      others++;
+      continue;
+    }
+    await download.check(entry);
+    yield entry;
   }
+  const incomplete = download.warning();
+  if (incomplete !== null) options.onWarning?.(incomplete);
   if (others > 0) options.onWarning?.(`${uri}: left out as no slides by their names: ${others} of its files`);
 }
 

@@ -9,13 +9,13 @@ import {
   ListMultipartUploadsCommand,
   ListObjectsV2Command,
   PutObjectCommand,
-  S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { isNightshiftError } from '../errors.ts';
 import type { S3Config, S3Location } from './s3-config.ts';
 import { classify, transportError } from './s3-errors.ts';
 import { PATIENCE, requests, type S3Observer, type S3Patience, type Sink } from './s3-requests.ts';
+import { s3Sdk } from './s3-sdk.ts';
 
 /** The store joins the parts of an upload before it answers. */
 const JOIN_MS = 60_000;
@@ -79,30 +79,13 @@ export interface S3 {
 
 export function connectS3(config: S3Config, options: S3Options = {}): S3 {
   const patience = { ...PATIENCE, ...options.patience };
-  const sdk = new S3Client({
-    ...(config.endpoint !== null && { endpoint: config.endpoint }),
-    ...(config.region !== null && { region: config.region }),
-    forcePathStyle: config.pathStyle,
-    requestChecksumCalculation: config.requestChecksums,
-    responseChecksumValidation: config.responseChecksums,
-    // Retried here: where the SDK did it too, eight tries would be twenty-four.
-    maxAttempts: 1,
-    requestHandler: {
-      connectionTimeout: patience.connectMs,
-      // More than ever run at once: what waits, waits in the throttle, where no deadline counts.
-      httpAgent: { keepAlive: true, maxSockets: 256 },
-      httpsAgent: { keepAlive: true, maxSockets: 256 },
-    },
-    ...(config.noSignRequest && {
-      credentials: { accessKeyId: '', secretAccessKey: '' },
-      signer: { sign: async (request) => request },
-    }),
-  });
+  const sdk = s3Sdk(config, patience);
   const { call, ask, send, drain } = requests({
     patience,
     observer: options.observer,
     // The chain asks a service once in a while; the SDK keeps what it finds.
-    prepare: () => (config.noSignRequest ? Promise.resolve() : sdk.config.credentials()),
+    prepare: (at) => sdk.of(at).config.credentials(),
+    move: sdk.move,
   });
   const payer = config.requesterPays ? { RequestPayer: 'requester' as const } : {};
   const place = ({ bucket, key }: S3Location) => ({ Bucket: bucket, Key: key, ...payer });
@@ -110,7 +93,11 @@ export function connectS3(config: S3Config, options: S3Options = {}): S3 {
   const discard = ({ Body }: { readonly Body?: unknown }) => (Body as Readable | undefined)?.destroy();
   const ignore = () => {};
   const getObject = (at: S3Location, range: { Range?: string; IfMatch?: string }, signal?: AbortSignal) =>
-    ask((abortSignal) => sdk.send(new GetObjectCommand({ ...place(at), ...range }), { abortSignal }), discard, signal);
+    ask(
+      (abortSignal) => sdk.of(at).send(new GetObjectCommand({ ...place(at), ...range }), { abortSignal }),
+      discard,
+      signal,
+    );
 
   return {
     config,
@@ -119,7 +106,7 @@ export function connectS3(config: S3Config, options: S3Options = {}): S3 {
       try {
         return await call({ operation: 'head', at, signal, answers: { 404: null } }, async () => {
           const command = new HeadObjectCommand(place(at));
-          const found = await ask((abortSignal) => sdk.send(command, { abortSignal }), ignore, signal);
+          const found = await ask((abortSignal) => sdk.of(at).send(command, { abortSignal }), ignore, signal);
           return { key: at.key, size: found.ContentLength ?? 0, etag: found.ETag ?? '' };
         });
       } catch (error) {
@@ -191,7 +178,7 @@ export function connectS3(config: S3Config, options: S3Options = {}): S3 {
         { operation: 'put', at, answers: ifAbsent ? { 412: 'exists' } : {} },
         async () => {
           const command = new PutObjectCommand({ ...place(at), ...condition, Body: body, ContentLength: body.length });
-          await send((abortSignal) => sdk.send(command, { abortSignal }), body.length);
+          await send((abortSignal) => sdk.of(at).send(command, { abortSignal }), body.length);
           return 'written';
         },
       );
@@ -200,7 +187,7 @@ export function connectS3(config: S3Config, options: S3Options = {}): S3 {
     async delete(at) {
       const command = new DeleteObjectCommand(place(at));
       await call({ operation: 'delete', at, answers: { 404: null } }, () =>
-        send((abortSignal) => sdk.send(command, { abortSignal })),
+        send((abortSignal) => sdk.of(at).send(command, { abortSignal })),
       );
     },
 
@@ -215,7 +202,7 @@ export function connectS3(config: S3Config, options: S3Options = {}): S3 {
       } as const;
       return call({ operation: 'list', at, signal }, async () => {
         const command = new ListObjectsV2Command(input);
-        const page = await ask((abortSignal) => sdk.send(command, { abortSignal }), ignore, signal);
+        const page = await ask((abortSignal) => sdk.of(at).send(command, { abortSignal }), ignore, signal);
         const encoded = page.EncodingType === 'url';
         return {
           objects: (page.Contents ?? []).map(({ Key = '', Size = 0, ETag = '' }) => ({
@@ -232,14 +219,14 @@ export function connectS3(config: S3Config, options: S3Options = {}): S3 {
       begin: (at) =>
         call({ operation: 'multipart', at }, async () => {
           const command = new CreateMultipartUploadCommand(place(at));
-          return (await send((abortSignal) => sdk.send(command, { abortSignal }))).UploadId ?? '';
+          return (await send((abortSignal) => sdk.of(at).send(command, { abortSignal }))).UploadId ?? '';
         }),
 
       part: (at, upload, number, body) =>
         call({ operation: 'multipart', at }, async () => {
           const part = { UploadId: upload, PartNumber: number, Body: body, ContentLength: body.length };
           const command = new UploadPartCommand({ ...place(at), ...part });
-          const sent = await send((abortSignal) => sdk.send(command, { abortSignal }), body.length);
+          const sent = await send((abortSignal) => sdk.of(at).send(command, { abortSignal }), body.length);
           return { number, etag: sent.ETag ?? '' };
         }),
 
@@ -251,21 +238,21 @@ export function connectS3(config: S3Config, options: S3Options = {}): S3 {
             UploadId: upload,
             MultipartUpload: { Parts },
           });
-          await send((abortSignal) => sdk.send(command, { abortSignal }), 0, JOIN_MS);
+          await send((abortSignal) => sdk.of(at).send(command, { abortSignal }), 0, JOIN_MS);
           return 'written';
         }),
 
       async abort(at, upload) {
         const command = new AbortMultipartUploadCommand({ ...place(at), UploadId: upload });
         await call({ operation: 'multipart', at, answers: { 404: null } }, () =>
-          send((abortSignal) => sdk.send(command, { abortSignal })),
+          send((abortSignal) => sdk.of(at).send(command, { abortSignal })),
         );
       },
 
       open: (at) =>
         call({ operation: 'list', at }, async () => {
           const command = new ListMultipartUploadsCommand({ Bucket: at.bucket, Prefix: at.key, ...payer });
-          const page = await send((abortSignal) => sdk.send(command, { abortSignal }));
+          const page = await send((abortSignal) => sdk.of(at).send(command, { abortSignal }));
           return (page.Uploads ?? []).map(({ Key = '', UploadId = '', Initiated = new Date() }) => ({
             key: Key,
             upload: UploadId,
@@ -274,6 +261,6 @@ export function connectS3(config: S3Config, options: S3Options = {}): S3 {
         }),
     },
 
-    close: () => sdk.destroy(),
+    close: sdk.close,
   };
 }

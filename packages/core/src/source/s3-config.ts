@@ -8,8 +8,8 @@ export interface S3Config {
   readonly region: string | null;
   /** `endpoint/bucket/key` in place of `bucket.endpoint/key`. */
   readonly pathStyle: boolean;
-  /** Send no credentials: public data. */
-  readonly noSignRequest: boolean;
+  /** Send no credentials: public data. Of all buckets, or of those named. */
+  readonly noSignRequest: boolean | readonly string[];
   /** Pay for the requests to buckets whose owner does not. */
   readonly requesterPays: boolean;
   /**
@@ -35,7 +35,8 @@ const OWN = [
 /**
  * The settings of an environment: `NIGHTSHIFT_S3_ENDPOINT`, `_REGION`, `_PATH_STYLE`, `_NO_SIGN_REQUEST`, `_REQUESTER_PAYS`, and the
  * ecosystem's `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_DEFAULT_REGION`, `AWS_REQUEST_CHECKSUM_CALCULATION`,
- * `AWS_RESPONSE_CHECKSUM_VALIDATION`. An empty value counts as none.
+ * `AWS_RESPONSE_CHECKSUM_VALIDATION`. An empty value counts as none. `_NO_SIGN_REQUEST` is a switch
+ * or the buckets that it is for: public slides are read without credentials, and the record is written with them.
  * @throws `setting-invalid`, which names the setting
  */
 export function s3ConfigFromEnv(env: Environment): S3Config {
@@ -54,7 +55,7 @@ export function s3ConfigFromEnv(env: Environment): S3Config {
     // Stores that are not AWS take any region, but the SDK signs with one.
     region: region ?? (endpoint === null ? null : 'us-east-1'),
     pathStyle: flag(env, 'NIGHTSHIFT_S3_PATH_STYLE') ?? endpoint !== null,
-    noSignRequest: flag(env, 'NIGHTSHIFT_S3_NO_SIGN_REQUEST') ?? false,
+    noSignRequest: flagOrBuckets(env, 'NIGHTSHIFT_S3_NO_SIGN_REQUEST') ?? false,
     requesterPays: flag(env, 'NIGHTSHIFT_S3_REQUESTER_PAYS') ?? false,
     requestChecksums: checksumsOf(env, 'AWS_REQUEST_CHECKSUM_CALCULATION') ?? checksums,
     responseChecksums: checksumsOf(env, 'AWS_RESPONSE_CHECKSUM_VALIDATION') ?? checksums,
@@ -81,13 +82,28 @@ function url(env: Environment, name: string): string | null {
   return value;
 }
 
-function flag(env: Environment, name: string): boolean | null {
+const SWITCH = /^(?:(1|true|yes|on)|(0|false|no|off))$/i;
+const BUCKET = /^[a-z0-9][a-z0-9._-]{1,254}$/i;
+
+function flag(env: Environment, name: string, next = 'Give 1 or 0.'): boolean | null {
   const value = env[name];
   if (!value) return null;
-  if (/^(1|true|yes|on)$/i.test(value)) return true;
-  if (/^(0|false|no|off)$/i.test(value)) return false;
-  throw invalid(name, `is ${JSON.stringify(value)}`, 'Give 1 or 0.');
+  const [found, on] = SWITCH.exec(value) ?? [];
+  if (found !== undefined) return on !== undefined;
+  throw invalid(name, `is ${JSON.stringify(value)}`, next);
 }
+
+function flagOrBuckets(env: Environment, name: string): boolean | readonly string[] | null {
+  const buckets = (env[name] ?? '').split(',').map((bucket) => bucket.trim());
+  if (buckets.some((bucket) => SWITCH.test(bucket) || !BUCKET.test(bucket))) {
+    return flag(env, name, 'Give 1, 0, or the public buckets with commas between, e.g. idc-open-data.');
+  }
+  return buckets;
+}
+
+/** Whether the requests to a bucket carry no credentials. */
+export const isUnsigned = ({ noSignRequest }: S3Config, bucket: string): boolean =>
+  typeof noSignRequest === 'boolean' ? noSignRequest : noSignRequest.includes(bucket);
 
 function checksumsOf(env: Environment, name: string): Checksums | null {
   const value = env[name]?.toUpperCase();
@@ -108,7 +124,7 @@ export interface S3Location {
 /** `s3://bucket/key`; the key is taken as it is written, as the AWS tools do: nothing in it is percent-encoding. */
 export function parseS3Uri(uri: string): S3Location {
   const match = /^s3:\/\/([^/]+)(?:\/(.*))?$/is.exec(uri);
-  if (match === null || !/^[a-z0-9][a-z0-9._-]{1,254}$/i.test(match[1]!)) {
+  if (match === null || !BUCKET.test(match[1]!)) {
     throw new NightshiftError('usage', `${uri} names no bucket`, { next: 'Write s3://bucket/key.' });
   }
   return { bucket: match[1]!, key: match[2] ?? '' };

@@ -27,6 +27,8 @@ export interface S3Failure {
   readonly slow: boolean;
   /** The pause that the store asks for. */
   readonly retryAfterMs: number;
+  /** Refused because it was asked or signed in another region than the bucket's. */
+  readonly misplaced: boolean;
   /** Region that the store names for the bucket. */
   readonly region: string | null;
   readonly message: string;
@@ -67,6 +69,9 @@ export function classify(thrown: unknown): S3Failure {
   const code = /^(Unknown|UnknownError|NotFound|Forbidden|BadRequest|\d+|Error)$/.test(named) ? '' : named;
   const retry = error.retryReason ?? reasonOf(status, code, error);
   const seconds = Number(headers['retry-after']);
+  const misplaced =
+    status === 301 || status === 307 || code === 'AuthorizationHeaderMalformed' || code === 'PermanentRedirect';
+  const region = headers['x-amz-bucket-region'] ?? /expecting '([a-z0-9-]+)'/.exec(error.message ?? '')?.[1] ?? null;
   return {
     status,
     statusClass: status === 0 ? 'none' : (`${Math.floor(status / 100)}xx` as StatusClass),
@@ -74,7 +79,8 @@ export function classify(thrown: unknown): S3Failure {
     retry,
     slow: retry === 'slow-down' || retry === 'timeout' || retry === 'stall',
     retryAfterMs: Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : 0,
-    region: headers['x-amz-bucket-region'] ?? null,
+    misplaced: misplaced || (status === 400 && code === '' && region !== null),
+    region,
     message: error.message || named,
   };
 }
@@ -113,7 +119,7 @@ export const isForeign = ({ status, code, retry, message }: S3Failure): boolean 
 
 /** The failure as an error of the table: `doing` is what was tried, with the URI. The store's code and status are in `data`. */
 export function toS3Error(failure: S3Failure, doing: string, cause: unknown): NightshiftError {
-  const { status, code, region, message } = failure;
+  const { status, code, misplaced, region, message } = failure;
   const answer = status === 0 ? message : `${status}${code === '' ? '' : ` ${code}`}`;
   const data = { status, s3Code: code };
   const error = (kind: ConstructorParameters<typeof NightshiftError>[0], why: string, next?: string) =>
@@ -123,13 +129,8 @@ export function toS3Error(failure: S3Failure, doing: string, cause: unknown): Ni
   if (failure.retry !== null) return error('s3-unavailable', answer);
   if (code === 'NoSuchBucket') return error('s3-bucket-missing', 'there is no such bucket');
   if (message === NO_REGION) return error('s3-region', 'no region is set');
-  const misplaced =
-    status === 301 || status === 307 || code === 'AuthorizationHeaderMalformed' || code === 'PermanentRedirect';
-  if (misplaced || (status === 400 && code === '' && region !== null)) {
-    const known = region ?? /expecting '([a-z0-9-]+)'/.exec(message)?.[1];
-    if (known === undefined) return error('s3-region', answer);
-    return error('s3-region', `the bucket is in ${known}`, `Set AWS_REGION=${known}.`);
-  }
+  if (misplaced && region === null) return error('s3-region', answer);
+  if (misplaced) return error('s3-region', `the bucket is in ${region}`, `Set AWS_REGION=${region}.`);
   if (code === 'QuotaExceeded' || status === 507) return error('disk-full', answer, 'Raise the quota of the bucket.');
   if (/requester.?pays/i.test(message)) return error('s3-requester-pays', answer);
   if (status === 403) return error('s3-forbidden', answer);

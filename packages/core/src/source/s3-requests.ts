@@ -75,19 +75,22 @@ export interface RequestsOptions {
   readonly patience: S3Patience;
   readonly observer: S3Observer | undefined;
   /** Done before every try, outside of all deadlines. */
-  readonly prepare: () => Promise<unknown>;
+  readonly prepare: (at: S3Location) => Promise<unknown>;
+  /** Told the region of a bucket where the store names another than it was asked in; the request is then made again, once. */
+  readonly move: (at: S3Location, region: string) => void;
 }
 
-export function requests({ patience, observer, prepare }: RequestsOptions): Requests {
+export function requests({ patience, observer, prepare, move }: RequestsOptions): Requests {
   const lanes = throttle();
   const timeout = (ms: number) => transportError('timeout', `no answer within ${Math.round(ms)} ms`);
 
   async function call<T, A>({ operation, at, answers, signal }: Call<A>, once: () => Promise<T>): Promise<T | A> {
+    let moved = false;
     for (let tried = 1; ; tried++) {
       const leave = await lanes.enter(signal);
       let wait: number;
       try {
-        await prepare();
+        await prepare(at);
         const result = await once();
         leave('good');
         observer?.request(operation, '2xx');
@@ -101,6 +104,11 @@ export function requests({ patience, observer, prepare }: RequestsOptions): Requ
         observer?.request(operation, failure.statusClass);
         const answer = failure.code === 'NoSuchBucket' ? undefined : answers?.[failure.status];
         if (answer !== undefined) return answer;
+        if (failure.misplaced && failure.region !== null && !moved) {
+          moved = true;
+          move(at, failure.region);
+          continue;
+        }
         const tries = failure.status === 0 ? patience.tries : 2 * patience.tries;
         if (failure.retry === null || tried >= tries) {
           throw toS3Error(failure, `${operation} ${s3Uri(at)}`, error);
