@@ -119,8 +119,12 @@ describe.concurrent('a cluster on an S3', () => {
       [`${SLIDES}one-2.svs`]: 'slide-changed',
       [`${SLIDES}many-2.svs`]: 'slide-changed',
     });
-    // A slide fails with its first shard; the others wait out their pauses.
     await cluster.finish();
+    // What was replaced stays replaced: no job of such a slide is tried a second time.
+    const fails = cluster.crossings().filter(({ at, about }) => at.startsWith('after fail') && about.includes('-2-'));
+    const jobs = fails.map(({ at, about }) => `${at} ${about}`);
+    expect(jobs.length).toBeGreaterThanOrEqual(3);
+    expect(new Set(jobs).size, jobs.join('\n')).toBe(jobs.length);
     expect(await cluster.problems()).toEqual([]);
   });
 });

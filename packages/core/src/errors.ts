@@ -44,7 +44,7 @@ export const ERROR_CODES = {
   'slide-limits': slide('The file exceeds a safety limit; a real slide does not.'),
   'slide-forbidden': slide('Ask for s3:GetObject on it. Where the requester pays, set NIGHTSHIFT_S3_REQUESTER_PAYS=1.'),
   'slide-archived': slide('Restore it from its archive class (`aws s3api restore-object`), then run the same command.'),
-  'slide-changed': slide('The file was replaced while it was read: run the same command again.', true),
+  'slide-changed': slide('The file was replaced while it was read: run the same command again.'),
   'mpp-missing': slide('State it with --slide-mpp, e.g. --slide-mpp 0.25 for a 40x scan.'),
   'mpp-absurd': slide('State the true value with --slide-mpp, e.g. --slide-mpp 0.25 for a 40x scan.'),
   'outline-missing': slide(
