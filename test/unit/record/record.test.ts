@@ -16,6 +16,7 @@ import {
   toErrorRecord,
 } from '@nightshift/core';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { shardsOf } from '../../../packages/core/src/plan/grid.ts';
 import { recipeId } from '../../../packages/core/src/plan/recipe.ts';
 import { aPlan, aRecipe, aSlide, rowsOf, temporaryDirectory } from '../../fixtures/record.ts';
 
@@ -361,6 +362,32 @@ describe('what reading a slide has cost', () => {
     await record.publishSlide(recipe, plan);
     expect(await record.getReads(id, slide.key)).toBeNull();
   });
+});
+
+it('a slide that is opened again keeps its patch grids', async () => {
+  const patched = { ...recipe, model: { ...recipe.model, embedding: 'patch' as const, patch: { grid: 2, width: 3 } } };
+  const own = aPlan(patched, slide, 10);
+  const file = `${own.recipe}/slides/${slide.key}.arrow`;
+  const put = (shard: Shard, fail: readonly number[] = []) => {
+    const rows = rowsOf(own, DIMS, shard.from, shard.to, fail);
+    const patch = Float16Array.from(
+      { length: rows.x.length * 12 },
+      (_, i) => rows.x[Math.floor(i / 12)]! + (i % 12) / 16,
+    );
+    return record.putShard(patched, own, shard, { ...rows, patch }, fail.map(failureOf));
+  };
+  for (const shard of shardsOf(own)) await put(shard);
+  await record.publishSlide(patched, own);
+  const undisturbed = await blobs.get(file);
+
+  await blobs.delete(file);
+  const broken = shardsOf(own).find(({ from, to }) => from <= 5 && 5 < to)!;
+  for (const shard of shardsOf(own)) await put(shard, shard.index === broken.index ? [5] : []);
+  await record.publishSlide(patched, own);
+  expect(await record.reopenSlide(patched, own, () => true)).toBe(1);
+  await put(broken);
+  await record.publishSlide(patched, own);
+  expect(await blobs.get(file)).toEqual(undisturbed);
 });
 
 describe('failures', () => {

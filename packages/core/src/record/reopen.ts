@@ -20,6 +20,7 @@ export async function* shardsToKeep(
     const x: number[] = [];
     const y: number[] = [];
     const vectors = new Float32Array((shard.to - shard.from) * file.dims);
+    const patch = new Float16Array((shard.to - shard.from) * file.patch);
     for (let i = shard.from; i < shard.to; i++) {
       const failure = failed.get(`${plan.x[i]},${plan.y[i]}`);
       if (failure) {
@@ -34,19 +35,22 @@ export async function* shardsToKeep(
         );
       }
       vectors.set(row.vector, x.length * file.dims);
+      if (row.patch) patch.set(row.patch, x.length * file.patch);
       x.push(row.x);
       y.push(row.y);
     }
     if (failures.some(again)) continue;
     const kept = { x: Int32Array.from(x), y: Int32Array.from(y), vectors: vectors.subarray(0, x.length * file.dims) };
-    yield { shard, rows: kept, failures };
+    const grids = file.patch > 0 && { patch: patch.subarray(0, x.length * file.patch) };
+    yield { shard, rows: { ...kept, ...grids }, failures };
   }
 }
 
 async function* rowsOneByOne(file: TileFile) {
-  for await (const { x, y, vectors } of file.batches()) {
+  for await (const { x, y, vectors, patch } of file.batches()) {
     for (let i = 0; i < x.length; i++) {
-      yield { x: x[i], y: y[i], vector: vectors.subarray(i * file.dims, (i + 1) * file.dims) };
+      const grid = patch?.subarray(i * file.patch, (i + 1) * file.patch);
+      yield { x: x[i], y: y[i], vector: vectors.subarray(i * file.dims, (i + 1) * file.dims), patch: grid };
     }
   }
 }
