@@ -2,7 +2,8 @@ import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { makePlan, parsePlan } from '../../../packages/core/src/plan/make-plan.ts';
 import type { FilterName, Plan } from '../../../packages/core/src/plan/plan.ts';
-import { faultsOf, filterPlan, filtersOf, inkShare, sharpness } from '../../../packages/core/src/plan/tile-filter.ts';
+import { faultsOf, filterPlan, filtersOf } from '../../../packages/core/src/plan/tile-filter.ts';
+import { type Measure, measureTile } from '../../../packages/core/src/slide/measure/measure.ts';
 import { describeShared, shared } from '../../fixtures/shared.ts';
 import { levels, recipe, ref, square } from './samples.ts';
 
@@ -26,6 +27,10 @@ function judge(faults: (tile: number) => number) {
     },
   };
 }
+
+/** Faults of a square tile of pixels. */
+const faults = (rgb: Uint8Array, filters: readonly FilterName[]) =>
+  faultsOf((measure: Measure) => measureTile(measure, rgb, Math.sqrt(rgb.length / 3)), filters);
 
 const BOTH: FilterName[] = ['hsv', 'blur'];
 const places = (plan: Plan) => plan.x.map((x) => x / 224);
@@ -105,42 +110,29 @@ describe('the filters of a tile', () => {
     });
   const tissue = (x: number, y: number) => (((x >> 2) + (y >> 2)) % 2 === 0 ? [190, 110, 160] : [150, 90, 170]);
 
+  it.each([
+    ['hsv', 0.6, 0.5999],
+    ['blur', 15, 14.99],
+    ['pen', 0.2999, 0.3],
+  ] as const)('decide by one measure each: %s lets %f pass and %f not', (name, good, bad) => {
+    expect([good, bad].map((value) => faultsOf(() => value, [name]))).toEqual([0, 1]);
+  });
+
   it('are named one by one or together', () => {
     expect([filtersOf('none'), filtersOf('pen'), filtersOf('hsv+blur+pen')]).toEqual([
       ...[[], ['pen'], ['hsv', 'blur', 'pen']],
     ]);
   });
 
-  it('measure sharpness as the variance of the Laplacian of the luma', () => {
-    // A chequerboard of single pixels, 0 and 255: the Laplacian is +-4 x 255.
-    expect(
-      sharpness(
-        of((x, y) => ((x + y) % 2 ? [255, 255, 255] : [0, 0, 0])),
-        SIDE,
-      ),
-    ).toBeCloseTo(1020 ** 2, 0);
-    expect(
-      sharpness(
-        of((x) => [x, x, x]),
-        SIDE,
-      ),
-    ).toBe(0);
-  });
-
-  it('measure ink as the share of pixels in its colours, black among them', () => {
-    expect(inkShare(of((x) => (x < 56 ? [40, 150, 90] : x < 112 ? [25, 20, 22] : [190, 110, 160])))).toBe(0.5);
-  });
-
   it('tell a pen stroke, and what is out of focus, from tissue', () => {
     const all = filtersOf('hsv+blur+pen');
-    const verdict = (at: (x: number, y: number) => readonly number[]) => faultsOf(of(at as never), SIDE, all);
+    const verdict = (at: (x: number, y: number) => readonly number[]) => faults(of(at as never), all);
     expect(verdict(tissue)).toBe(0);
     expect(verdict((x) => [190 + (x >> 6), 110, 160])).toBe(0b010);
     expect(verdict((x, y) => (x < 90 ? [30, 80, 190] : tissue(x, y))) & 0b100).toBe(0b100);
     expect(
-      faultsOf(
+      faults(
         of(() => [30, 80, 190]),
-        SIDE,
         ['pen'],
       ),
     ).toBe(1);
@@ -159,10 +151,10 @@ describeShared('the blur and pen filters on a real scan at 0.5 um/px', () => {
     for (const [left, top] of tiles as [number, number][]) {
       const cut = page().extract({ left, top, width: 224, height: 224 });
       const sharpTile = new Uint8Array(await cut.clone().raw().toBuffer());
-      expect(faultsOf(sharpTile, 224, ['blur', 'pen']), `${left},${top}`).toBe(0);
+      expect(faults(sharpTile, ['blur', 'pen']), `${left},${top}`).toBe(0);
       const raw = { width: 224, height: 224, channels: 3 } as const;
       const blurred = new Uint8Array(await sharp(sharpTile, { raw }).blur(4).raw().toBuffer());
-      expect(faultsOf(blurred, 224, ['blur', 'pen']), `${left},${top}`).toBe(1);
+      expect(faults(blurred, ['blur', 'pen']), `${left},${top}`).toBe(1);
     }
   });
 });

@@ -2,6 +2,7 @@ import sharp from 'sharp';
 import { afterAll, describe, expect, test } from 'vitest';
 import { NightshiftError } from '../../../packages/core/src/errors.ts';
 import { createDecodePool } from '../../../packages/core/src/slide/decode-pool.ts';
+import { measureTile } from '../../../packages/core/src/slide/measure/measure.ts';
 import { openSlide } from '../../../packages/core/src/slide/open.ts';
 import { fitTile, resize } from '../../../packages/core/src/slide/resample.ts';
 import type { Slide } from '../../../packages/core/src/slide/slide.ts';
@@ -97,6 +98,25 @@ async function readAll(slide: Slide, wanted: TileRequest, options: TileOptions =
 const open = (change: Partial<WrittenPage> = {}) => openSlide(memorySource(writeTiff([{ ...page, ...change }])));
 
 describe('whole slides', () => {
+  test('tiles are measured as asked, after resampling and before the fit', async () => {
+    const corners = every(50, 100);
+    const fit = { shortEdge: 20, filter: 'bilinear', crop: 16 } as const;
+    const small = { readPx: levelPx(100), tilePx: tilePx(50) };
+    const { tiles: unfitted } = await readAll(await open(), request(corners, small));
+    for (const change of [small, { ...small, fit }]) {
+      const wanted = request(corners, { ...change, measures: ['hsv', 'blur'] });
+      const found: Record<string, number[]> = { hsv: [], blur: [] };
+      for await (const { measured } of readTiles(await open(), wanted, pool)) {
+        expect(Object.keys(measured)).toEqual(['hsv', 'blur']);
+        for (const name of ['hsv', 'blur'] as const) found[name]!.push(...measured[name]!);
+      }
+      for (const name of ['hsv', 'blur'] as const) {
+        expect(found[name]).toEqual(unfitted.map((rgb) => measureTile(name, rgb, 50)));
+        expect(new Set(found[name]).size).toBeGreaterThan(1);
+      }
+    }
+  });
+
   test('tiles are what another decoder cuts there, in the order asked', async () => {
     const corners = every(37);
     for (const order of [corners, corners.toReversed(), [...corners, ...corners]]) {

@@ -130,14 +130,12 @@ async function filterTiles(work: Workplace, run: Run, slide: Slide, plan: Plan, 
   async function judge(tiles: readonly number[]): Promise<Uint8Array> {
     const faults = new Uint8Array(tiles.length);
     const at = { x: Int32Array.from(tiles, (i) => x[i]), y: Int32Array.from(tiles, (i) => y[i]) };
-    const request = { ...plan.geometry, filter: tile.resampling, fit: null, ...at };
+    const request = { ...plan.geometry, filter: tile.resampling, fit: null, measures: filters, ...at };
     for await (const chunk of readTiles(slide, request, work.pool, { signal, onStats: work.meter.read })) {
-      const tileBytes = chunk.pixels.length / chunk.count;
       const failed = new Set(chunk.failures.map(({ index }) => index));
       for (let i = 0; i < chunk.count; i++) {
         if (failed.has(chunk.first + i)) continue;
-        const rgb = chunk.pixels.subarray(i * tileBytes, (i + 1) * tileBytes);
-        faults[chunk.first + i] = faultsOf(rgb, plan.geometry.tilePx, filters);
+        faults[chunk.first + i] = faultsOf((name) => chunk.measured[name]![i], filters);
       }
     }
     return faults;

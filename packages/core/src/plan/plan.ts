@@ -1,3 +1,4 @@
+import type { Measure } from '../slide/measure/measure.ts';
 import type { Filter } from '../slide/resample.ts';
 import type { MppReading } from '../slide/slide.ts';
 import type { SlideReads } from '../source/counted.ts';
@@ -37,8 +38,8 @@ export interface Recipe {
   readonly limit: number | null;
 }
 
-/** `hsv`: H&E colours, Midnight's filter; `blur`: in focus; `pen`: not drawn over. */
-export type FilterName = 'hsv' | 'blur' | 'pen';
+/** By the measure that decides. `hsv`: H&E colours, Midnight's filter; `blur`: in focus; `pen`: not drawn over. */
+export type FilterName = Measure;
 
 /** Filters, and those that a tile must pass together. */
 export const FILTERS = ['hsv', 'blur', 'pen', 'hsv+blur', 'hsv+pen', 'blur+pen', 'hsv+blur+pen'] as const;

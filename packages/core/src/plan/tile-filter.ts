@@ -1,55 +1,28 @@
 import { NightshiftError } from '../errors.ts';
+import type { Measure } from '../slide/measure/measure.ts';
 import { evenly } from './grid.ts';
-import { keepsTile } from './hsv.ts';
-import { isBlack, isInk } from './ink.ts';
 import type { FilterName, Plan, Recipe } from './plan.ts';
 
 /**
- * Variance of the Laplacian (4 neighbours, of luma 0 to 255) below which a tile is out of focus, or so flat that nobody can tell. Tiles of real
- * scans have 115 and more at 0.5 um/px, and 17 and more where a scan is enlarged twice; blurred by a Gaussian of 4 px at most 7.
+ * Which values of its measure a filter lets pass.
+ *
+ * `hsv`: Midnight's rule, exactly 60 % is kept. `blur`: below 15 a tile is out of focus, or so flat that nobody can tell; tiles of real scans have 115
+ * and more at 0.5 um/px, and 17 and more where a scan is enlarged twice; blurred by a Gaussian of 4 px at most 7. `pen`: from 0.3 on a tile is a drawing;
+ * of the colours without black tissue of real H&E scans has at most 0.15.
  */
-const LEAST_SHARPNESS = 15;
-/** Part of a tile in the colours of ink or black from which it is a drawing; of the colours alone tissue of real H&E scans has at most 0.15. */
-const MOST_INK = 0.3;
+const PASSES: Record<FilterName, (value: number) => boolean> = {
+  hsv: (share) => share >= 0.6,
+  blur: (sharpness) => sharpness >= 15,
+  pen: (share) => share < 0.3,
+};
 
 /** The filters of a recipe, in the order of its name. */
 export const filtersOf = (filter: Recipe['filter']): FilterName[] =>
   filter === 'none' ? [] : (filter.split('+') as FilterName[]);
 
-const PASSES: Record<FilterName, (rgb: Uint8Array, side: number) => boolean> = {
-  hsv: (rgb) => keepsTile(rgb),
-  blur: (rgb, side) => sharpness(rgb, side) >= LEAST_SHARPNESS,
-  pen: (rgb) => inkShare(rgb) < MOST_INK,
-};
-
-/** Which of the filters a tile does not pass: bit i for `filters[i]`. The tile is uint8 RGB [side, side, 3]. */
-export function faultsOf(rgb: Uint8Array, side: number, filters: readonly FilterName[]): number {
-  return filters.reduce((faults, name, i) => (PASSES[name](rgb, side) ? faults : faults | (1 << i)), 0);
-}
-
-/** Variance of the Laplacian of the luma. */
-export function sharpness(rgb: Uint8Array, side: number): number {
-  const luma = new Int32Array(side * side);
-  for (let i = 0, p = 0; i < luma.length; i++, p += 3) luma[i] = 77 * rgb[p] + 150 * rgb[p + 1] + 29 * rgb[p + 2];
-  let sum = 0;
-  let squares = 0;
-  for (let y = 1; y < side - 1; y++) {
-    for (let i = y * side + 1; i < (y + 1) * side - 1; i++) {
-      const value = (luma[i - 1] + luma[i + 1] + luma[i - side] + luma[i + side] - 4 * luma[i]) / 256;
-      sum += value;
-      squares += value * value;
-    }
-  }
-  const count = Math.max(1, (side - 2) ** 2);
-  return squares / count - (sum / count) ** 2;
-}
-
-export function inkShare(rgb: Uint8Array): number {
-  let ink = 0;
-  for (let i = 0; i < rgb.length; i += 3) {
-    if (isInk(rgb[i], rgb[i + 1], rgb[i + 2]) || isBlack(rgb[i], rgb[i + 1], rgb[i + 2])) ink++;
-  }
-  return (3 * ink) / rgb.length;
+/** Which of the filters a tile of these measures does not pass: bit i for `filters[i]`. */
+export function faultsOf(measured: (measure: Measure) => number, filters: readonly FilterName[]): number {
+  return filters.reduce((faults, name, i) => (PASSES[name](measured(name)) ? faults : faults | (1 << i)), 0);
 }
 
 /** Tiles looked at together at least, so that few rounds are needed where most fail. */

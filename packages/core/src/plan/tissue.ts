@@ -1,5 +1,5 @@
+import { isBlack, isInk } from '../slide/measure/ink.ts';
 import type { Mpp } from '../units.ts';
-import { isBlack, isInk } from './ink.ts';
 import { blur, close, components, fillHoles, smooth } from './morphology.ts';
 
 /** A small picture of a whole slide, at most about a megapixel. */

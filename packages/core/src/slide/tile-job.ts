@@ -9,7 +9,7 @@ import type { Piece } from './layout.ts';
 import type { TileChunk, TileFailure, TileOptions, TileStats } from './tiles.ts';
 
 /** What a job cuts: rectangles of one size on one level, resampled alike. */
-export type Rectangles = Pick<TilesTask, 'width' | 'height' | 'resample' | 'fit'> & {
+export type Rectangles = Pick<TilesTask, 'width' | 'height' | 'resample' | 'fit' | 'measures'> & {
   readonly level: number;
   readonly dct: DctScale;
   readonly x: Int32Array;
@@ -175,15 +175,16 @@ export class TileJob {
     const task: TilesTask = {
       store: this.#store,
       ...this.#cutting,
+      measures: this.#request.measures,
       counts,
       pieces: Int32Array.from(pieces),
       gaps: !this.#reader.layout.regular,
       reuse: this.#pool.memory.borrowChunk(count * this.#tileBytes),
     };
-    const { pixels } = await this.#cut(task);
+    const { pixels, measured } = await this.#cut(task);
     this.#cache.release(held, (block) => this.#lastUse[block]! < this.#next);
     this.#onStats?.(stats);
-    return { first, count, pixels, failures };
+    return { first, count, pixels, measured, failures };
   }
 
   /** Cutting reads what is already decoded: where its thread dies it was not to blame, and once more is enough. */

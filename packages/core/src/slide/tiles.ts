@@ -3,6 +3,8 @@ import type { LevelPx, TilePx } from '../units.ts';
 import { BlockReader } from './block-reader.ts';
 import type { DctScale } from './codec/block.ts';
 import type { DecodePool } from './decode-pool.ts';
+import type { Measured } from './decode-tasks.ts';
+import type { Measure } from './measure/measure.ts';
 import type { Filter, Fit } from './resample.ts';
 import type { Slide } from './slide.ts';
 import { type Rectangles, TileJob } from './tile-job.ts';
@@ -24,6 +26,8 @@ export interface TileRequest {
   readonly filter: Filter;
   /** What the model does to a tile after that; null: nothing. */
   readonly fit: Fit | null;
+  /** What is measured of each tile of `tilePx`, before the fit; absent: nothing. */
+  readonly measures?: readonly Measure[];
   /** Top-left corners in pixels of the level, in the order wanted: narrow stripes keep few blocks alive. */
   readonly x: Int32Array;
   readonly y: Int32Array;
@@ -38,6 +42,8 @@ export interface TileChunk {
    * until the next chunk is asked for: then the memory is used again and the array is empty.
    */
   readonly pixels: Uint8Array;
+  /** Of each tile, in the same order, by measure: what the request asks for. */
+  readonly measured: Measured;
   /** Tiles that could not be read or decoded wholly; `index` as in the request. */
   readonly failures: readonly TileFailure[];
 }
@@ -79,7 +85,8 @@ export async function* readTiles(
 ): AsyncGenerator<TileChunk, void, void> {
   const { readPx: width, down, tilePx: px, filter } = request;
   const height = down?.readPx ?? width;
-  yield* readRectangles(slide, { dct: 1, ...request, width, height, resample: { px, filter } }, pool, options);
+  const rectangles = { width, height, resample: { px, filter } };
+  yield* readRectangles(slide, { dct: 1, measures: [], ...request, ...rectangles }, pool, options);
 }
 
 /** A rectangle of a level as stored: uint8 RGB [height, width, 3]. Throws the error of the first block that cannot be decoded. */
@@ -99,6 +106,7 @@ export async function readRegion(
     height,
     resample: null,
     fit: null,
+    measures: [],
     x: Int32Array.of(x),
     y: Int32Array.of(y),
   };

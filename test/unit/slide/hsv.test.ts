@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { hsvShare, keepsTile, toHsv } from '../../../packages/core/src/plan/hsv.ts';
+import { faultsOf } from '../../../packages/core/src/plan/tile-filter.ts';
+import { hsvShare, toHsv } from '../../../packages/core/src/slide/measure/hsv.ts';
+import { measureTile } from '../../../packages/core/src/slide/measure/measure.ts';
 import { describeShared, shared } from '../../fixtures/shared.ts';
 
 const inRange = (hsv: Uint8Array, i: number) =>
@@ -70,7 +72,9 @@ describeShared('the HSV tile filter against OpenCV', () => {
     const { index, pixels, pixels_inside, keep } = named(name);
     const offset = index * pixels * 3;
     expect(hsvShare(tiles, offset, pixels)).toEqual({ inside: pixels_inside });
-    expect(keepsTile(tiles.subarray(offset, offset + pixels * 3))).toBe(keep);
+    const share = measureTile('hsv', tiles.subarray(offset, offset + pixels * 3), Math.sqrt(pixels));
+    expect(share).toBe(pixels_inside / pixels);
+    expect(faultsOf(() => share, ['hsv'])).toBe(keep ? 0 : 1);
     expect(keep).toBe(kept);
   });
 

@@ -73,9 +73,3 @@ export function hsvShare(rgb: Uint8Array, offset: number, pixels: number): { rea
   }
   return { inside };
 }
-
-/** The filter's verdict on one tile, uint8 RGB. Decided in integers: exactly 60 % is kept. */
-export function keepsTile(rgb: Uint8Array): boolean {
-  const pixels = Math.floor(rgb.length / 3);
-  return hsvShare(rgb, 0, pixels).inside * 10 >= pixels * 6;
-}
