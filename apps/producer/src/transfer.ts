@@ -1,18 +1,34 @@
-import { byteSize, duration, percent, type Terminal } from '@nightshift/cli';
+import { byteSize, counted, duration, percent, rate, type Terminal } from '@nightshift/cli';
 
 const LIVE_EVERY_MS = 100;
 const PLAIN_EVERY_MS = 10_000;
 const BAR = 24;
 
 export interface TransferView {
-  /** Bytes of one thing; another `what` begins another bar. A null total is unknown. */
+  /** Bytes, or what else the view counts, of one thing; another `what` begins another bar. A null total is unknown. */
   update(what: string, done: number, total: number | null): void;
   /** Removes the live line. */
   end(): void;
 }
 
-/** A bar for bytes that come or are converted: one live line on a terminal, a plain line every ten seconds elsewhere. */
-export function showTransfer(terminal: Terminal, now: () => number = () => performance.now()): TransferView {
+/** What a transfer counts, as text. */
+interface Unit {
+  amount(done: number): string;
+  speed(perSecond: number): string;
+}
+
+const BYTES: Unit = { amount: byteSize, speed: (perSecond) => `${byteSize(perSecond)}/s` };
+export const SLIDES: Unit = {
+  amount: (done) => counted(done, 'slide'),
+  speed: (perSecond) => `${rate(perSecond)} slides/s`,
+};
+
+/** A bar for what comes, is converted or looked through: one live line on a terminal, a plain line every ten seconds elsewhere. */
+export function showTransfer(
+  terminal: Terminal,
+  now: () => number = () => performance.now(),
+  unit: Unit = BYTES,
+): TransferView {
   let started = { what: '', done: 0, at: 0 };
   let shown = terminal.live ? Number.NEGATIVE_INFINITY : now();
   return {
@@ -23,7 +39,7 @@ export function showTransfer(terminal: Terminal, now: () => number = () => perfo
       shown = now();
       const seconds = (now() - started.at) / 1000;
       const speed = seconds > 0.5 ? (done - started.done) / seconds : 0;
-      const facts = transferFacts(done, total, speed);
+      const facts = transferFacts(done, total, speed, unit);
       if (!terminal.live) return terminal.say([what, ...facts].join(', '));
       const line = [bar(done, total), ...facts].join(' · ');
       const room = Math.max(0, terminal.width - 1 - line.length - 1);
@@ -33,10 +49,11 @@ export function showTransfer(terminal: Terminal, now: () => number = () => perfo
   };
 }
 
-/** Most important first. `speed` in bytes a second. */
-function transferFacts(done: number, total: number | null, speed: number): string[] {
-  const facts = [total === null ? byteSize(done) : `${percent(total === 0 ? 1 : done / total)} of ${byteSize(total)}`];
-  if (speed > 0) facts.push(`${byteSize(speed)}/s`);
+/** Most important first. `speed` in the unit a second. */
+function transferFacts(done: number, total: number | null, speed: number, unit: Unit): string[] {
+  const share = total === 0 || total === null ? 1 : done / total;
+  const facts = [total === null ? unit.amount(done) : `${percent(share)} of ${unit.amount(total)}`];
+  if (speed > 0) facts.push(unit.speed(speed));
   if (speed > 0 && total !== null && total > done) facts.push(`${duration((total - done) / speed)} left`);
   return facts;
 }

@@ -33,7 +33,7 @@ export const ERROR_CODES = {
   'tile-decode-crash': tile('The decoder died on this tile: please report the file that holds it.'),
   'vector-not-finite': tile('The model gave NaN or infinity: run `nightshift model check`, or use --precision fp32.'),
   // one slide
-  'slide-not-found': slide('Check the path.'),
+  'slide-not-found': slide('Check the path; if a manifest names it, that it was downloaded.'),
   'slide-unreadable': slide('Check the permissions and the disk.', true),
   'slide-not-a-slide': slide('Give a whole-slide image: the README lists the formats.'),
   'slide-truncated': slide('The file ends before its data does: copy it again from its origin.'),

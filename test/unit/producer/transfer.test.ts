@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { showTransfer } from '../../../apps/producer/src/transfer.ts';
+import { SLIDES, showTransfer } from '../../../apps/producer/src/transfer.ts';
 import type { Terminal } from '../../../packages/cli/src/terminal.ts';
 
 const MIB = 1 << 20;
@@ -35,6 +35,18 @@ describe('the progress of a transfer', () => {
     );
     view.end();
     expect(statuses.at(-1)).toBeNull();
+  });
+
+  it('counts slides as it counts bytes', () => {
+    const { fake, statuses } = terminal(true);
+    let now = 0;
+    const view = showTransfer(fake, () => now, SLIDES);
+    view.update('checking', 0, 12_000);
+    now = 100_000;
+    view.update('checking', 3_000, 12_000);
+    expect(statuses.at(-1)).toBe(
+      `checking ${'━'.repeat(6)}${'┄'.repeat(18)} · 25 % of 12,000 slides · 30.0 slides/s · 5m 00s left`,
+    );
   });
 
   it('does not count what was there before as speed', () => {

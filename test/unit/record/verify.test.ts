@@ -117,6 +117,27 @@ describe('verify, on a sound record', () => {
     });
   });
 
+  it('looks at slides together, and tells of each in the order of the run', async () => {
+    const asked = new Set<string>();
+    const both = Promise.withResolvers<void>();
+    const slow: Blobs = {
+      ...blobs,
+      async get(key) {
+        if (key.startsWith(`${id}/plans/`) && asked.add(key).size === 2) both.resolve();
+        if (key.startsWith(`${id}/plans/`)) await both.promise;
+        return await blobs.get(key);
+      },
+    };
+    const told: [number, number][] = [];
+    const onSlide = (done: number, total: number) => void told.push([done, total]);
+    const together = await verifyRecord(await openRecord(slow), run, { onSlide });
+    expect(together).toEqual(await verifyRecord(record, run));
+    expect(told).toEqual([
+      [1, 2],
+      [2, 2],
+    ]);
+  });
+
   it('warns of counters that are damaged, and counts the rest', async () => {
     await blobs.put(`${id}/reads/${one.key}.json`, Buffer.from('{"bytes":'));
     const report = await verifyRecord(record, run);

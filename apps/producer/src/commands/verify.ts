@@ -1,5 +1,6 @@
 import { byteSize, command, count, counted, quoted, SHARED } from '@nightshift/cli';
 import { type VerifyReport, verify } from '@nightshift/core';
+import { SLIDES, showTransfer } from '../transfer.ts';
 
 const SHOWN = 20;
 
@@ -16,9 +17,13 @@ export const verifyCommand = command({
       'must hold the same rows. Exit code 0 when all of that holds, 3 when something does not.',
   ],
   flags: { run: SHARED.run, store: SHARED.store },
-  async run({ args, flags }) {
+  async run({ args, flags, terminal }) {
     const [out] = args as [string];
-    const report = await verify({ out, run: flags.run, store: flags.store });
+    const progress = showTransfer(terminal, undefined, SLIDES);
+    const report = await verify({
+      ...{ out, run: flags.run, store: flags.store },
+      onSlide: (done, total) => progress.update('checking', done, total),
+    }).finally(progress.end);
     return {
       exit: report.ok ? 0 : 3,
       data: describe(report),

@@ -1,6 +1,7 @@
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, posix } from 'node:path';
+import { ahead } from '../ahead.ts';
 import { composeListing, composeSeries, composeSource } from '../compose.ts';
 import { isNightshiftError, NightshiftError } from '../errors.ts';
 import { parseOutline } from '../plan/outline-file.ts';
@@ -11,7 +12,6 @@ import { listSources } from '../source/list.ts';
 import { linesOf, type SourceEntry } from '../source/manifest.ts';
 import { type OutlineFolder, outlineNames } from '../source/outlines.ts';
 import { mpp } from '../units.ts';
-import { ahead } from './ahead.ts';
 
 /** Slides opened at once while their identities are read. */
 const WIDTH = 16;

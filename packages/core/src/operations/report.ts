@@ -1,10 +1,10 @@
+import { ahead } from '../ahead.ts';
 import type { ProgressMeter } from '../pipeline/meter.ts';
 import type { RunReport, SlideFailure } from '../pipeline/progress.ts';
 import { shardsOf } from '../plan/grid.ts';
 import type { FilterName, Plan, SlideRef } from '../plan/plan.ts';
 import type { Record } from '../record/record.ts';
 import type { TileFailure } from '../record/tile-file.ts';
-import { ahead } from './ahead.ts';
 
 /** Slides looked at at once: of a bucket each answer takes some hundredths of a second, and a plan has megabytes. */
 const WIDTH = 8;

@@ -1,9 +1,9 @@
+import { ahead } from '../ahead.ts';
 import { composeBlobs } from '../compose.ts';
 import { shardCount, tilesOfShard } from '../plan/grid.ts';
 import type { SlideRef } from '../plan/plan.ts';
 import { openRecord, type Record } from '../record/record.ts';
 import type { RunFile } from '../record/run.ts';
-import { ahead } from './ahead.ts';
 
 export interface StatusReport {
   readonly version: 1;

@@ -7,6 +7,8 @@ export interface VerifyOptions {
   /** Null: the only one. */
   readonly run: string | null;
   readonly store: string | null;
+  /** After each slide. */
+  readonly onSlide?: (done: number, total: number) => void;
 }
 
 /** Recounts a record: plans against rows, failures, vectors and the vector store. Changes nothing. */
@@ -19,7 +21,7 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
     dims: run.recipe.model.dims,
   });
   try {
-    return await verifyRecord(record, run, store ? { store } : {});
+    return await verifyRecord(record, run, { store, onSlide: options.onSlide });
   } finally {
     await store?.close();
   }

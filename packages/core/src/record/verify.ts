@@ -1,4 +1,6 @@
+import { ahead } from '../ahead.ts';
 import { toErrorRecord } from '../errors.ts';
+import type { SlideRef } from '../plan/plan.ts';
 import { patchValues } from '../plan/recipe.ts';
 import type { SlideReads } from '../source/counted.ts';
 import type { VectorStore } from '../store/store.ts';
@@ -33,15 +35,18 @@ export interface VerifyReport {
   readonly findings: readonly Finding[];
 }
 
+/** Slides looked at together: a slide is some requests that wait for each other, and in a store each takes tens of milliseconds. */
+const WIDTH = 4;
+
 /**
  * Recounts a run: every planned tile is a row or a failure, once; vectors are of the right length, finite and not zero; files are
- * of this recipe and model; nothing is left over; the vector store holds as many rows. One record batch is in memory at a time,
- * besides one slide's plan.
+ * of this recipe and model; nothing is left over; the vector store holds as many rows. Of `WIDTH` slides at a time the plan and
+ * one record batch are in memory. `onSlide` is called after each slide, in the run's order.
  */
 export async function verifyRecord(
   record: Record,
   run: RunFile,
-  options: { readonly store?: VectorStore | null } = {},
+  options: { readonly store?: VectorStore | null; readonly onSlide?: (done: number, total: number) => void } = {},
 ): Promise<VerifyReport> {
   const { recipeId: recipe } = run;
   const findings: Finding[] = [];
@@ -53,9 +58,9 @@ export async function verifyRecord(
   const expected = new Set<string>();
   let storeRows = 0;
 
-  for await (const { key: slide } of record.runSlides(run.id)) {
+  const look = async ({ key: slide }: SlideRef) => ({ slide, result: await verifySlide(record, run, slide) });
+  for await (const { slide, result } of ahead(record.runSlides(run.id), WIDTH, look)) {
     expected.add(slide);
-    const result = await verifySlide(record, run, slide);
     findings.push(...result.findings);
     slides.total += 1;
     slides[result.state] += 1;
@@ -72,6 +77,7 @@ export async function verifyRecord(
       const message = `the vector store holds ${count} rows, the slide file ${result.rows}`;
       findings.push({ severity: 'error', code, slide, message, next: REBUILD_STORE });
     }
+    options.onSlide?.(slides.total, run.dataset.slides);
   }
   if (stored && !held && tiles.rows > 0) {
     const message = `the vector store ${options.store!.uri} holds nothing: it was not asked for, or it is gone`;

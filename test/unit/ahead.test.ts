@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ahead } from '../../../packages/core/src/operations/ahead.ts';
+import { ahead } from '../../packages/core/src/ahead.ts';
 
 describe('work ahead', () => {
   it('gives what it made in order, and has no more in work than it may', async () => {
