@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
+/** Time limits end what hangs. They are far above what a test takes also on a machine that does other work: none is a measurement. */
 const project = (name: string, testTimeout: number, globalSetup: string[] = []) => ({
   test: {
     ...{ name, include: [`test/${name}/**/*.test.ts`], globalSetup, pool: 'forks' as const },
@@ -13,11 +14,11 @@ const services = ['test/services/setup.ts'];
 export default defineConfig({
   test: {
     projects: [
-      project('unit', 30_000),
-      project('fuzz', 60_000),
-      project('contract', 60_000, services),
-      project('e2e', 300_000, services),
-      project('faults', 300_000, services),
+      project('unit', 120_000),
+      project('fuzz', 300_000),
+      project('contract', 300_000, services),
+      project('e2e', 600_000, services),
+      project('faults', 600_000, services),
     ],
     maxWorkers: 2,
     reporters: ['default', './test/count-reporter.ts'],

@@ -35,7 +35,7 @@ describe('a queue reaches its Redis', () => {
   }
 
   async function open(url: string): Promise<BullQueue> {
-    const queue = await openBullQueue({ url, model: MODEL, leaseSeconds: 2, checkSeconds: 1, closeSeconds: 0.2 });
+    const queue = await openBullQueue({ url, model: MODEL, checkSeconds: 1, closeSeconds: 0.2 });
     cleanups.push(() => queue.close());
     return queue;
   }

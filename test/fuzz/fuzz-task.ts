@@ -38,4 +38,4 @@ export interface Limits {
   /** Nothing heard for so long: the input in work never ends. Wall time, on a machine that does other work too. */
   readonly hangSeconds: number;
 }
-export const LIMITS: Limits = { seconds: 5, MiB: 512, hangSeconds: 30 };
+export const LIMITS: Limits = { seconds: 5, MiB: 512, hangSeconds: 120 };

@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { onPath, succeeds } from './process.ts';
+import { installs, onPath } from './process.ts';
 
 /** The library that reads and checks the file for `docker compose config`, and where its own command is built. */
 const RELEASE = 'v2.16.2';
@@ -40,7 +40,7 @@ export function installComposeGo(): boolean {
   if (existsSync(join(folder, 'cmd'))) return true;
   if (onPath('go') === null) return false;
   const source = `github.com/compose-spec/compose-go/v2/cmd@${RELEASE}`;
-  return succeeds('env', [`GOBIN=${folder}`, 'CGO_ENABLED=0', 'go', 'install', source]);
+  return installs('env', [`GOBIN=${folder}`, 'CGO_ENABLED=0', 'go', 'install', source]);
 }
 
 const json = (command: string, args: readonly string[]) =>

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { onPath, succeeds } from './process.ts';
+import { installs, onPath, succeeds } from './process.ts';
 
 const folder = join(import.meta.dirname, '../../.venv-test');
 
@@ -17,7 +17,7 @@ export function openSlideLibrary(release: string): string {
   const installed =
     onPath('python3') !== null &&
     (existsSync(join(venv, 'bin/python')) || succeeds('python3', ['-m', 'venv', venv])) &&
-    succeeds(join(venv, 'bin/python'), [...pip, `openslide-bin==${release}`]);
+    installs(join(venv, 'bin/python'), [...pip, `openslide-bin==${release}`]);
   if (installed && existsSync(library)) return library;
   throw new Error(
     `The tests need OpenSlide and found none. Type:\n  pip install --target ${own} --no-deps openslide-bin==${release}`,

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { delimiter, join } from 'node:path';
 
 /** A server that a test started: gone when the test's process ends, at the latest. */
@@ -70,17 +70,58 @@ export function succeeds(command: string, args: readonly string[]): boolean {
   return status === 0;
 }
 
+/** The same of a command that asks a package registry, which may hiccup: three tries, some seconds apart. */
+export function installs(command: string, args: readonly string[]): boolean {
+  for (const pauseMs of [0, 5_000, 15_000]) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, pauseMs);
+    if (succeeds(command, args)) return true;
+  }
+  return false;
+}
+
 /** A Docker client whose daemon answers. */
 export const dockerRuns = (): boolean =>
   onPath('docker') !== null && spawnSync('docker', ['info'], { stdio: 'ignore' }).status === 0;
 
-/** A port that was free just now. */
+/** Below the ports that systems give to outgoing connections. */
+const PORTS = { from: 20_000, to: 32_000 } as const;
+/** Ports beside those that were handed out, listened on for as long as this process lives. */
+const claims = new Map<number, Server>();
+
+/**
+ * A port for a server that another process starts, also again and again: this process's own until it ends. A port that the system
+ * chooses would be free for a moment only: while the server starts, or is down on purpose, any connection may be given it, even one
+ * that knocks at that very port. So it is an even one out of the system's reach, claimed by listening on the odd one after it.
+ */
 export async function freePort(): Promise<number> {
+  const pairs = (PORTS.to - PORTS.from) / 2;
+  const start = process.pid % pairs;
+  for (let i = 0; i < pairs; i++) {
+    const port = PORTS.from + 2 * ((start + i) % pairs);
+    if (claims.has(port)) continue;
+    const claim = await listenOn(port + 1);
+    if (claim === null) continue;
+    const here = await listenOn(port);
+    if (here === null) {
+      claim.close();
+      continue;
+    }
+    here.close();
+    await once(here, 'close');
+    claims.set(port, claim.unref());
+    return port;
+  }
+  throw new Error(`no port from ${PORTS.from} to ${PORTS.to} is free`);
+}
+
+async function listenOn(port: number): Promise<Server | null> {
   const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
+  server.listen(port, '127.0.0.1');
+  try {
+    await once(server, 'listening');
+    return server;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') return null;
+    throw error;
+  }
 }

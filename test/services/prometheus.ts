@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort, onPath, startService, succeeds } from './process.ts';
+import { freePort, installs, onPath, startService } from './process.ts';
 
 export interface PrometheusService {
   readonly url: string;
@@ -66,8 +66,8 @@ export function programOfPrometheus(name: 'prometheus' | 'promtool'): string {
 /** Installs prometheus where that can be done unasked: on Debian as root, as in a CI container. */
 export function installPrometheus(): boolean {
   if (process.getuid?.() !== 0 || onPath('apt-get') === null) return false;
-  if (!succeeds('apt-get', ['update', '-qq'])) return false;
-  return succeeds('env', [
+  if (!installs('apt-get', ['update', '-qq'])) return false;
+  return installs('env', [
     ...['DEBIAN_FRONTEND=noninteractive', 'RUNLEVEL=1'],
     ...['apt-get', 'install', '-qq', '-y', '--no-install-recommends', 'prometheus'],
   ]);

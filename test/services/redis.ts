@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { dockerRuns, freePort, onPath, type Service, startService, succeeds } from './process.ts';
+import { dockerRuns, freePort, installs, onPath, type Service, startService, succeeds } from './process.ts';
 
 export interface RedisOptions {
   /** More arguments of redis-server, e.g. `['--maxmemory', '8mb']`; they win over the ones given here. */
@@ -105,8 +105,8 @@ const inDocker: Run = async (args, dir, port) => {
 /** Installs redis-server where that can be done unasked: on Debian as root, as in a CI container. */
 export function installRedis(): boolean {
   if (process.getuid?.() !== 0 || onPath('apt-get') === null) return false;
-  if (!succeeds('apt-get', ['update', '-qq'])) return false;
-  return succeeds('env', [
+  if (!installs('apt-get', ['update', '-qq'])) return false;
+  return installs('env', [
     ...['DEBIAN_FRONTEND=noninteractive', 'RUNLEVEL=1'],
     ...['apt-get', 'install', '-qq', '-y', '--no-install-recommends', 'redis-server'],
   ]);

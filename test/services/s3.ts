@@ -9,7 +9,7 @@ import {
   PutObjectCommand,
   S3Client,
 } from '@aws-sdk/client-s3';
-import { dockerRuns, freePort, onPath, type Service, startService, succeeds } from './process.ts';
+import { dockerRuns, freePort, installs, onPath, type Service, startService, succeeds } from './process.ts';
 
 export interface S3Service {
   readonly endpoint: string;
@@ -100,5 +100,5 @@ export function installMoto(): boolean {
   if (existsSync(join(venv, 'bin/moto_server'))) return true;
   if (onPath('python3') === null || !succeeds('python3', ['-m', 'venv', venv])) return false;
   const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', `moto[s3,server]==${VERSION}`];
-  return succeeds(join(venv, 'bin/python'), pip);
+  return installs(join(venv, 'bin/python'), pip);
 }
