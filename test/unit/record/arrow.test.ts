@@ -81,6 +81,33 @@ describe('a tile file', () => {
     }
   });
 
+  it('gives back QC columns too, beside patch grids or alone, and refuses rows without those they should have', async () => {
+    const withQc = (count: number, from: number) => {
+      const column = (scale: number) => Float32Array.from({ length: count }, (_, i) => (from + i) * scale);
+      return { ...rows(count, 5, from), qc: { hsv: column(0.01), blur: column(7.5), pen: column(0.001) } };
+    };
+    const withGrids = (count: number) => ({ ...withQc(count, 3), patch: new Float16Array(count * 7).fill(2) });
+    for (const [batches, patch] of [
+      [[withQc(3, 0), withQc(1, 10)], 0],
+      [[withGrids(3), withGrids(2)], 7],
+    ] as const) {
+      await blobs.put('q.arrow', encodeTiles(5, metadata, batches, patch, true));
+      expect(await back('q.arrow')).toEqual(batches);
+      const table = await openTiles((await blobs.open('q.arrow'))!);
+      expect([table.dims, table.patch, table.qc]).toEqual([5, patch, true]);
+      await table.close();
+    }
+    const { qc, ...bare } = withQc(2, 0);
+    for (const [wrong, columns] of [
+      [bare, true],
+      [{ ...bare, qc }, false],
+      [{ ...bare, qc: { ...qc, pen: qc.pen.subarray(1) } }, true],
+    ] as const) {
+      const writing = blobs.put('wrong.arrow', encodeTiles(5, metadata, [wrong], 0, columns));
+      await expect(writing).rejects.toMatchObject({ code: 'internal' });
+    }
+  });
+
   it('has the same bytes when written twice', async () => {
     for (const key of ['1', '2']) await blobs.put(key, encodeTiles(8, metadata, [rows(3, 8), rows(2, 8)]));
     expect(await readFile(join(dir, '1'))).toEqual(await readFile(join(dir, '2')));

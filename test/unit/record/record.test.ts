@@ -390,6 +390,72 @@ it('a slide that is opened again keeps its patch grids', async () => {
   expect(await blobs.get(file)).toEqual(undisturbed);
 });
 
+describe('QC columns', () => {
+  /** Rows with measures that tell their tile. */
+  const measured = (from: number, to: number, skip: readonly number[] = []) => {
+    const rows = rowsOf(plan, DIMS, from, to, skip);
+    const tiles = Array.from({ length: to - from }, (_, i) => from + i).filter((i) => !skip.includes(i));
+    const column = (of: (tile: number) => number) => Float32Array.from(tiles, of);
+    return { ...rows, qc: { hsv: column((i) => i / 16), blur: column((i) => 100 * i), pen: column(() => 0.25) } };
+  };
+  const put = ({ index, from, to }: Shard, rows: TileRows, fail: readonly number[] = []) =>
+    record.putShard(recipe, plan, { index, from, to }, rows, fail.map(failureOf));
+  const published = async () => {
+    const file = (await record.readSlide(id, slide.key))!;
+    await file.close();
+    return file;
+  };
+
+  it('and their histograms are joined where every shard has them', async () => {
+    for (const shard of shards) await put(shard, measured(shard.from, shard.to, [5]), shard.index === 1 ? [5] : []);
+    await record.publishSlide(recipe, plan);
+    const { qc, info } = await published();
+    expect(qc).toBe(true);
+    const batches = await allRows();
+    const tiles = [0, 1, 2, 3, 4, 6, 7, 8, 9];
+    expect(batches.flatMap((rows) => [...rows.qc!.blur])).toEqual(tiles.map((i) => 100 * i));
+    expect(batches.flatMap((rows) => [...rows.qc!.hsv])).toEqual(tiles.map((i) => i / 16));
+    expect(info.qc!.hsv.flatMap((count, bin) => (count > 0 ? [[bin, count]] : []))).toEqual(
+      tiles.map((i) => [Math.floor((100 * i) / 16), 1]),
+    );
+    expect(info.qc!.pen.flatMap((count, bin) => (count > 0 ? [[bin, count]] : []))).toEqual([[25, 9]]);
+  });
+
+  it('are left out where a shard has none, and the file is the one without them', async () => {
+    await putShards();
+    await record.publishSlide(recipe, plan);
+    const without = await blobs.get(`${id}/slides/${slide.key}.arrow`);
+    await blobs.delete(`${id}/slides/${slide.key}.arrow`);
+    for (const shard of shards) {
+      await put(shard, shard.index === 1 ? rowsOf(plan, DIMS, 4, 7) : measured(shard.from, shard.to));
+    }
+    await record.publishSlide(recipe, plan);
+    expect((await published()).info.qc).toBeUndefined();
+    expect(await blobs.get(`${id}/slides/${slide.key}.arrow`)).toEqual(without);
+  });
+
+  it('stay when a slide is opened again', async () => {
+    const own = shardsOf(plan);
+    const broken = own.find(({ from, to }) => from <= 5 && 5 < to)!;
+    for (const shard of own) await put(shard, measured(shard.from, shard.to));
+    await record.publishSlide(recipe, plan);
+    const undisturbed = await blobs.get(`${id}/slides/${slide.key}.arrow`);
+    await blobs.delete(`${id}/slides/${slide.key}.arrow`);
+    for (const shard of own) await put(shard, measured(shard.from, shard.to, [5]), shard === broken ? [5] : []);
+    await record.publishSlide(recipe, plan);
+    expect(await record.reopenSlide(recipe, plan, () => true)).toBe(1);
+    await put(broken, measured(broken.from, broken.to));
+    await record.publishSlide(recipe, plan);
+    expect(await blobs.get(`${id}/slides/${slide.key}.arrow`)).toEqual(undisturbed);
+  });
+
+  it('are refused where a value is no number', async () => {
+    const rows = measured(0, 4);
+    rows.qc.blur[2] = Number.NaN;
+    await expect(put(shards[0]!, rows)).rejects.toMatchObject({ code: 'internal', message: /qc_blur of 896,0/ });
+  });
+});
+
 describe('failures', () => {
   it('of a slide are kept, and gone once the slide is published', async () => {
     const error = toErrorRecord(new NightshiftError('slide-truncated', 'the file ends early'));

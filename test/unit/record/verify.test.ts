@@ -398,6 +398,48 @@ describe('verify, with the vector store', () => {
   });
 });
 
+describe('verify, on a slide with QC columns', () => {
+  const measured = (rows: TileRows) => {
+    const column = (value: number) => new Float32Array(rows.x.length).fill(value);
+    return { ...rows, qc: { hsv: column(0.8), blur: column(200), pen: column(0) } };
+  };
+  const publish = async (rows: TileRows) => {
+    await blobs.delete(slideFile());
+    await record.publishSlide(recipe, plan, { rows, failures: [failure(3)] });
+  };
+
+  it('finds nothing where all is well', async () => {
+    await publish(measured(sound()));
+    expect(await found()).toEqual([]);
+  });
+
+  it('finds columns that are not what the histograms count', async () => {
+    await publish(measured(sound()));
+    const file = (await record.readSlide(id, one.key))!;
+    await file.close();
+    const other = measured(sound());
+    other.qc.hsv[4] = 0.1;
+    await blobs.put(slideFile(), encodeTiles(DIMS, toMetadata(file.info), [other], 0, true));
+    expect(await found()).toEqual(['qc-wrong']);
+  });
+
+  it('tells that columns are missing which the plan asks for', async () => {
+    await blobs.put(`${id}/plans/${one.key}.json`, new TextEncoder().encode(JSON.stringify({ ...plan, qc: {} })));
+    expect(await found()).toEqual(['qc-missing']);
+  });
+
+  it('finds columns without histograms, and histograms without columns', async () => {
+    await publish(measured(sound()));
+    const file = (await record.readSlide(id, one.key))!;
+    await file.close();
+    await blobs.put(slideFile(), encodeTiles(DIMS, toMetadata(file.info), [sound()]));
+    expect(await found()).toEqual(['slide-corrupt']);
+    const { qc: _, ...info } = file.info;
+    await blobs.put(slideFile(), encodeTiles(DIMS, toMetadata(info), [measured(sound())], 0, true));
+    expect(await found()).toEqual(['slide-corrupt']);
+  });
+});
+
 describe('verify, on a record with patch grids', () => {
   const patched = { ...recipe, model: { ...recipe.model, embedding: 'patch' as const, patch: { grid: 2, width: 3 } } };
   const withGrids = (own: Plan) => {

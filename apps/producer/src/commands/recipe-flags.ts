@@ -75,6 +75,9 @@ export const RUN_FLAGS = {
     }),
     placeholder: 'hsv+blur+pen',
   },
+  qc: toggle({
+    about: 'measure every tile (H&E colours, sharpness, ink): columns beside the vectors, which stay the same',
+  }),
   embedding: choice({
     values: ['cls', 'mean', 'cls+mean', 'patch'],
     about: 'what of the model becomes the vector',
@@ -111,6 +114,7 @@ export const runOptions = (sources: readonly string[], flags: Values<typeof RUN_
   mppFromObjective: flags.mppFromObjective,
   limit: flags.limit,
   shardTiles: flags.shardTiles,
+  qc: flags.qc,
   store: flags.store,
 });
 

@@ -66,6 +66,7 @@ export async function embed(options: EmbedOptions, hooks: RunHooks): Promise<Run
     store: async () => store,
     fit: fitOf(recipe, model.info),
     shardTiles: options.shardTiles,
+    qc: options.qc === true,
   };
   const over = new AbortController();
   const work: Workplace = { queue, pool, slides: cache, meter, runOf: async () => only };

@@ -25,6 +25,7 @@ export function asRun(out: string, record: Record, run: RunFile, model: ModelInf
     },
     fit: known && fitOf(recipe, known),
     shardTiles: options.shardTiles,
+    qc: options.qc === true,
   };
 }
 

@@ -23,6 +23,8 @@ export interface SealOptions extends RecipeOptions {
   readonly slideMpps?: readonly MppRule[];
   /** Tiles a shard, at most. */
   readonly shardTiles: number;
+  /** Whether tiles are measured for QC: columns in the slide files, and no other vectors. */
+  readonly qc?: boolean;
   /** `lancedb:<dir>`, `none`, or null for `<out>/store`. */
   readonly store: string | null;
 }
@@ -90,7 +92,7 @@ async function seal(
     recipe,
     dataset: { digest, slides },
     sealed: true,
-    options: { shardTiles: options.shardTiles, store: options.store },
+    options: { shardTiles: options.shardTiles, ...(options.qc ? { qc: true } : {}), store: options.store },
     versions: versions(),
   };
   for (const other of await record.listRuns()) {

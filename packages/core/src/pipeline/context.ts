@@ -31,6 +31,8 @@ export interface Run {
   readonly fit: { readonly shortEdge: number; readonly filter: Filter; readonly crop: number } | null;
   /** Tiles a shard of the plans that are still to be cut. */
   readonly shardTiles: number;
+  /** Whether these ask for QC columns. */
+  readonly qc: boolean;
 }
 
 /** Open slides, shared by the shards in work. */

@@ -1,8 +1,10 @@
 import { fromErrorRecord, NightshiftError } from '../errors.ts';
 import type { Encoder } from '../model/encoder.ts';
 import type { Plan, Recipe } from '../plan/plan.ts';
+import { byMeasure, type QcValues } from '../plan/qc.ts';
 import { patchValues } from '../plan/recipe.ts';
 import type { Lease } from '../queue/queue.ts';
+import { MEASURES } from '../slide/measure/measure.ts';
 import { readTiles } from '../slide/tiles.ts';
 import type { ReadCost } from '../source/counted.ts';
 import { type BatchStats, createBatcher } from './batcher.ts';
@@ -18,6 +20,14 @@ const VECTOR_BYTES = 256 * 1024 * 1024;
 
 /** Compressed and decoded blocks and chunks of one shard that is read: twice what a stripe of 32 tiles of 224 px needs. */
 const READER_BYTES = 32 * 1024 * 1024;
+
+/** A shard whose tiles are read. */
+interface ReadShard {
+  readonly vectors: ShardVectors;
+  /** Of each tile of the shard, where its plan wants them; NaN where it could not be read. */
+  readonly qc: QcValues | null;
+  readonly reads: ReadCost;
+}
 
 export interface EmbedRole {
   /**
@@ -39,21 +49,18 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
   let reading = 0;
 
   /** Reads a shard's tiles and puts them into batches; the vectors come later. */
-  async function read(
-    lease: Lease,
-    run: Run,
-    { plan, x, y }: CachedPlan,
-    signal: AbortSignal,
-  ): Promise<{ readonly vectors: ShardVectors; readonly reads: ReadCost }> {
+  async function read(lease: Lease, run: Run, { plan, x, y }: CachedPlan, signal: AbortSignal): Promise<ReadShard> {
     const { from, to } = lease.job.shard!;
     const shape = { ...shapeOf(run.recipe, encoder), tiles: to - from };
     const vectors = shardVectors(shape, () => meter.tilesEmbedded(1));
+    const qc = plan.qc ? byMeasure(() => new Float32Array(to - from)) : null;
     const { slide, claimReads, giveBack } = await work.slides.borrow(lease.job.slide);
     try {
       const request = {
         ...plan.geometry,
         filter: run.recipe.tile.resampling,
         fit: run.fit,
+        measures: qc ? MEASURES : [],
         x: x.subarray(from, to),
         y: y.subarray(from, to),
       };
@@ -64,6 +71,7 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
       })) {
         const tileBytes = chunk.pixels.length / chunk.count;
         const failed = new Map(chunk.failures.map(({ index, error }) => [index, error]));
+        if (qc) for (const measure of MEASURES) qc[measure].set(chunk.measured[measure]!, chunk.first);
         for (let i = 0; i < chunk.count; i++) {
           const tile = chunk.first + i;
           const error = failed.get(tile);
@@ -74,7 +82,7 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
           }
         }
       }
-      return { vectors, reads: claimReads() };
+      return { vectors, qc, reads: claimReads() };
     } finally {
       giveBack();
     }
@@ -84,7 +92,7 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
    * Publishes a shard whose vectors are all there. The only shard of a slide is published as the slide file at once.
    * @returns how many tiles have a vector and how many have none
    */
-  async function commit(lease: Lease, run: Run, plan: Plan, vectors: ShardVectors, reads: ReadCost) {
+  async function commit(lease: Lease, run: Run, plan: Plan, { vectors, qc, reads }: ReadShard) {
     const { record, recipe } = run;
     const shard = lease.job.shard!;
     const { ok, ...values } = vectors.rows();
@@ -94,7 +102,8 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
       y: plan.y[shard.from + i],
       error,
     }));
-    const rows = { x: at(plan.x), y: at(plan.y), ...values };
+    const measured = qc && { qc: byMeasure((measure) => Float32Array.from(ok, (i) => qc[measure][i])) };
+    const rows = { x: at(plan.x), y: at(plan.y), ...values, ...measured };
     const started = performance.now();
     if (shard.of === 1) await record.publishSlide(recipe, plan, { rows, failures, reads });
     else await record.putShard(recipe, plan, shard, rows, failures, reads);
@@ -148,9 +157,9 @@ export function createEmbedRole(work: Workplace, encoder: Encoder, options: { re
         }
         const cached = await plans.planOf(opened, slide.key);
         const { plan } = cached;
-        const { vectors, reads } = await read(lease, opened, cached, AbortSignal.any([signal, lease.signal]));
-        const committed = vectors.complete
-          .then(() => commit(lease, opened, plan, vectors, reads))
+        const shardRead = await read(lease, opened, cached, AbortSignal.any([signal, lease.signal]));
+        const committed = shardRead.vectors.complete
+          .then(() => commit(lease, opened, plan, shardRead))
           .then(
             (tiles) => meter.shardDone(slide, shard, tiles),
             (error) => giveUp(lease, error),

@@ -1,17 +1,15 @@
 import { setTimeout } from 'node:timers/promises';
 import { fromErrorRecord, isNightshiftError } from '../errors.ts';
 import { tissueOverlay } from '../picture/overlay.ts';
-import { levelPositions, shardsOf } from '../plan/grid.ts';
+import { shardsOf } from '../plan/grid.ts';
 import { makePlan } from '../plan/make-plan.ts';
 import type { Plan, SlideRef } from '../plan/plan.ts';
-import { faultsOf, filterPlan, filtersOf } from '../plan/tile-filter.ts';
 import type { Job } from '../queue/queue.ts';
 import { resolveMpp } from '../slide/mpp.ts';
 import { type Overview, readOverview } from '../slide/overview.ts';
-import type { Slide } from '../slide/slide.ts';
-import { readTiles } from '../slide/tiles.ts';
 import { indexJob, type Run, shardJobs, type Workplace } from './context.ts';
 import { endAfterError } from './end-lease.ts';
+import { filterTiles } from './filter-tiles.ts';
 
 /** Size of the picture that tissue is found on: outlines are tight enough and a median filter is still cheap. */
 const OVERVIEW_PIXELS = 1_000_000;
@@ -101,45 +99,22 @@ async function makeAndStore(
   ref: SlideRef,
   signal: AbortSignal,
 ): Promise<{ readonly plan: Plan; readonly overview: Overview }> {
-  const { record, recipe, recipeId, shardTiles } = run;
+  const { record, recipe, recipeId, shardTiles, qc } = run;
   const started = performance.now();
   const { slide, claimReads, giveBack } = await work.slides.borrow(ref);
   try {
     const mpp = resolveMpp(slide, ref.mpp ?? recipe.slideMpp, recipe.mppEstimate !== undefined);
     const overview = await readOverview(slide, { maxPixels: OVERVIEW_PIXELS }, work.pool, signal);
     const drawn = ref.outline ? await record.getOutline(ref.outline) : null;
-    const plan = makePlan({ slide, ref, mpp, overview, drawn, recipe, recipeId, shardTiles });
-    const kept = recipe.filter === 'none' ? plan : await filterTiles(work, run, slide, plan, signal);
+    const plan = makePlan({ slide, ref, mpp, overview, drawn, recipe, recipeId, shardTiles, qc });
+    const kept =
+      recipe.filter === 'none'
+        ? plan
+        : await filterTiles(slide, plan, recipe, work.pool, { signal, onStats: work.meter.read });
     const reads = { ...claimReads(), objectBytes: slide.source.size };
     return { plan: await record.putPlan({ ...kept, reads }), overview };
   } finally {
     giveBack();
     work.meter.stage('plan', (performance.now() - started) / 1000);
   }
-}
-
-/**
- * Drops the tiles that fail the recipe's filter, read as they are cut for the encoder. A tile that cannot be read stays in the plan: the
- * embed role reports it.
- */
-async function filterTiles(work: Workplace, run: Run, slide: Slide, plan: Plan, signal: AbortSignal): Promise<Plan> {
-  const { filter, limit, tile } = run.recipe;
-  const filters = filtersOf(filter);
-  const { x, y } = levelPositions(plan);
-
-  async function judge(tiles: readonly number[]): Promise<Uint8Array> {
-    const faults = new Uint8Array(tiles.length);
-    const at = { x: Int32Array.from(tiles, (i) => x[i]), y: Int32Array.from(tiles, (i) => y[i]) };
-    const request = { ...plan.geometry, filter: tile.resampling, fit: null, measures: filters, ...at };
-    for await (const chunk of readTiles(slide, request, work.pool, { signal, onStats: work.meter.read })) {
-      const failed = new Set(chunk.failures.map(({ index }) => index));
-      for (let i = 0; i < chunk.count; i++) {
-        if (failed.has(chunk.first + i)) continue;
-        faults[chunk.first + i] = faultsOf((name) => chunk.measured[name]![i], filters);
-      }
-    }
-    return faults;
-  }
-
-  return filterPlan(plan, filters, limit, judge);
 }

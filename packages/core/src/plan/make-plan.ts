@@ -8,6 +8,7 @@ import { planTiles } from './grid.ts';
 import { outlineOf } from './outline.ts';
 import { outlineArea } from './outline-file.ts';
 import type { Plan, Recipe, SlideRef, TileGeometry, TissueOutline } from './plan.ts';
+import { qcSchema } from './qc.ts';
 import { firstIssue, patchValues } from './recipe.ts';
 import { findTissue, type Overview } from './tissue.ts';
 
@@ -41,6 +42,8 @@ export function makePlan(input: {
   readonly recipeId: string;
   /** At most; fewer where a tile has a patch grid. */
   readonly shardTiles: number;
+  /** Whether tiles are to be measured for QC. */
+  readonly qc?: boolean;
 }): Plan {
   const { slide, ref, mpp, overview, recipe } = input;
   const base = slide.levels[0];
@@ -98,6 +101,7 @@ export function makePlan(input: {
     objectivePower: slide.objectivePower,
     geometry,
     shardTiles: Math.min(input.shardTiles, mostShardTiles(recipe)),
+    ...(input.qc ? { qc: {} } : {}),
     x,
     y,
     counts,
@@ -141,6 +145,7 @@ const planSchema = z
       down: z.object(side).optional(),
     }),
     shardTiles: z.int().positive(),
+    qc: z.object({ dropped: qcSchema.optional() }).optional(),
     x: z.array(count),
     y: z.array(count),
     counts: z.object({

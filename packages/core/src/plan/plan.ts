@@ -4,6 +4,8 @@ import type { MppReading } from '../slide/slide.ts';
 import type { SlideReads } from '../source/counted.ts';
 import type { BasePx, LevelPx, Mpp, TilePx } from '../units.ts';
 
+import type { QcHistograms } from './qc.ts';
+
 export type { Filter };
 
 /** Everything that decides a vector. Hashed in canonical JSON: the recipe id. Two equal recipes give equal vectors. */
@@ -102,6 +104,8 @@ export interface Plan {
   readonly geometry: TileGeometry;
   /** Tiles a shard, at most. Fixed with the plan, so that shards of an interrupted run fit whatever a later command says. */
   readonly shardTiles: number;
+  /** Present where tiles are measured for QC, fixed like `shardTiles`; `dropped`: those that the filters dropped. */
+  readonly qc?: { readonly dropped?: QcHistograms };
   /** In reading order: see `grid.ts`. */
   readonly x: readonly BasePx[];
   readonly y: readonly BasePx[];

@@ -15,6 +15,8 @@ import {
 import { Footer } from 'apache-arrow/ipc/metadata/file';
 import { Message } from 'apache-arrow/ipc/metadata/message';
 import { NightshiftError } from '../errors.ts';
+import { byMeasure, type QcValues } from '../plan/qc.ts';
+import { MEASURES } from '../slide/measure/measure.ts';
 import type { ByteRange, ByteSource } from '../source/source.ts';
 
 /** Tiles and their vectors, row by row: (x[i], y[i]) in level-0 px, vector i = `vectors[i * dims .. (i + 1) * dims]`. */
@@ -25,13 +27,20 @@ export interface TileRows {
   readonly vectors: Float32Array;
   /** Patch grids, float16 [rows, patch], row-major, in a file that has them. */
   readonly patch?: Float16Array;
+  /** What was measured of each tile, in a file that has it. */
+  readonly qc?: QcValues;
 }
 
-/** An open tile file. Nothing but its head and footer is in memory. */
-export interface TileTable {
+interface Shape {
   readonly dims: number;
   /** Values of a row in the column `patch`; 0 without one. */
   readonly patch: number;
+  /** Whether there are the columns `qc_hsv`, `qc_blur` and `qc_pen`. */
+  readonly qc: boolean;
+}
+
+/** An open tile file. Nothing but its head and footer is in memory. */
+export interface TileTable extends Shape {
   /** Schema metadata as stored. */
   readonly metadata: ReadonlyMap<string, string>;
   /** One record batch at a time, in file order. The arrays are the caller's. @throws `record-corrupt` */
@@ -41,8 +50,8 @@ export interface TileTable {
 
 /**
  * An Arrow IPC file (https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format) of columns `x` int32, `y` int32 and
- * `vector` FixedSizeList<float32>[dims], with `patch` above 0 also `patch` FixedSizeList<float16>[patch], none nullable; one record batch for each `TileRows`, whose memory is let go once the
- * consumer asks for more. The same input gives the same bytes.
+ * `vector` FixedSizeList<float32>[dims], with `patch` above 0 also `patch` FixedSizeList<float16>[patch], with `qc` also `qc_hsv`, `qc_blur` and `qc_pen`
+ * float32, none nullable; one record batch for each `TileRows`, whose memory is let go once the consumer asks for more. The same input gives the same bytes.
  *
  * Between the end of the stream and the footer, where no reader looks, lie checksums: CRC-32 of the head (all before the first
  * batch) and of each batch, padded to 8 bytes; CRC-32 of these and the footer; the count of the former; `NIGHTCRC`.
@@ -52,13 +61,15 @@ export async function* encodeTiles(
   metadata: ReadonlyMap<string, string>,
   batches: AsyncIterable<TileRows> | Iterable<TileRows>,
   patch = 0,
+  qc = false,
 ): AsyncGenerator<Uint8Array> {
-  const schema = schemaOf(dims, patch, metadata);
+  const shape = { dims, patch, qc };
+  const schema = schemaOf(shape, metadata);
   const writer = new TileWriter(schema);
   yield* writer.takeSection();
   for await (const rows of batches) {
     if (rows.x.length === 0) continue;
-    writer.write(batchOf(schema, rows, dims, patch));
+    writer.write(batchOf(schema, rows, shape));
     yield* writer.takeSection();
   }
   writer.close();
@@ -73,18 +84,17 @@ export async function* encodeTiles(
 export async function openTiles(source: ByteSource): Promise<TileTable> {
   try {
     const { footer, checksums } = await readFooter(source);
-    const { dims, patch } = shapeOf(footer.schema, source);
+    const shape = shapeOf(footer.schema, source);
     const blocks = Array.from(footer.recordBatches());
     return {
-      dims,
-      patch,
+      ...shape,
       metadata: footer.schema.metadata,
       async *batches() {
         if (blocks.length === 0) return;
         const head = await readChecked(source, { offset: 0, length: blocks[0]!.offset }, checksums[0]);
         for (const [i, { offset, metaDataLength, bodyLength }] of blocks.entries()) {
           const range = { offset, length: metaDataLength + bodyLength };
-          yield decodeBatch(head, await readChecked(source, range, checksums[i + 1]), dims, patch);
+          yield decodeBatch(head, await readChecked(source, range, checksums[i + 1]), shape);
         }
       },
       close: () => source.close(),
@@ -204,9 +214,9 @@ async function readChecked(source: ByteSource, range: ByteRange, checksum: numbe
 }
 
 /** `head` is the file up to the first batch: magic, padding and the schema message, which a stream begins with. */
-function decodeBatch(head: Uint8Array, block: Uint8Array, dims: number, patch: number): TileRows {
+function decodeBatch(head: Uint8Array, block: Uint8Array, { dims, patch, qc }: Shape): TileRows {
   const [batch] = RecordBatchReader.from([head.subarray(8), block]);
-  const [x, y, vector, grids] = batch!.data.children;
+  const [x, y, vector, ...rest] = batch!.data.children;
   const length = batch!.numRows;
   // Buffers are padded to 8 bytes, and the library's views take the padding in.
   const rows = {
@@ -214,12 +224,18 @@ function decodeBatch(head: Uint8Array, block: Uint8Array, dims: number, patch: n
     y: y!.values.subarray(0, length),
     vectors: vector!.children[0]!.values.subarray(0, length * dims),
   };
-  if (patch === 0) return rows;
-  const { buffer, byteOffset } = grids!.children[0]!.values as Uint16Array<ArrayBuffer>;
-  return { ...rows, patch: new Float16Array(buffer, byteOffset, length * patch) };
+  const measured = qc && rest.slice(-MEASURES.length);
+  return {
+    ...rows,
+    ...(patch > 0 && { patch: gridsOf(rest[0]!.children[0]!.values, length * patch) }),
+    ...(measured && { qc: byMeasure((m) => measured[MEASURES.indexOf(m)]!.values.subarray(0, length)) }),
+  };
 }
 
-function schemaOf(dims: number, patch: number, metadata: ReadonlyMap<string, string>): Schema {
+const gridsOf = ({ buffer, byteOffset }: Uint16Array<ArrayBuffer>, length: number): Float16Array =>
+  new Float16Array(buffer, byteOffset, length);
+
+function schemaOf({ dims, patch, qc }: Shape, metadata: ReadonlyMap<string, string>): Schema {
   const vector = new FixedSizeList(dims, new Field('item', new Float32(), false));
   const grids = new FixedSizeList(patch, new Field('item', new Float16(), false));
   const fields = [
@@ -227,26 +243,30 @@ function schemaOf(dims: number, patch: number, metadata: ReadonlyMap<string, str
     new Field('y', new Int32(), false),
     new Field('vector', vector, false),
     ...(patch === 0 ? [] : [new Field('patch', grids, false)]),
+    ...(qc ? MEASURES.map((measure) => new Field(`qc_${measure}`, new Float32(), false)) : []),
   ];
   return new Schema(fields, new Map(metadata));
 }
 
 const COLUMNS =
-  /^x: Int32, y: Int32, vector: FixedSizeList\[(\d+)\]<Float32>(?:, patch: FixedSizeList\[(\d+)\]<Float16>)?$/;
+  /^x: Int32, y: Int32, vector: FixedSizeList\[(\d+)\]<Float32>(?:, patch: FixedSizeList\[(\d+)\]<Float16>)?(, qc_hsv: Float32, qc_blur: Float32, qc_pen: Float32)?$/;
 
-function shapeOf(schema: Schema, source: ByteSource): { dims: number; patch: number } {
+function shapeOf(schema: Schema, source: ByteSource): Shape {
   const columns = schema.fields.map((field) => `${field.name}: ${field.type}`).join(', ');
   const lists = COLUMNS.exec(columns);
   if (!lists) throw corrupt(source, `its columns are ${columns}`);
-  return { dims: Number(lists[1]), patch: Number(lists[2] ?? 0) };
+  return { dims: Number(lists[1]), patch: Number(lists[2] ?? 0), qc: lists[3] !== undefined };
 }
 
-function batchOf(schema: Schema, rows: TileRows, dims: number, patch: number): RecordBatch {
+function batchOf(schema: Schema, rows: TileRows, { dims, patch, qc }: Shape): RecordBatch {
   const length = rows.x.length;
   const values = rows.patch?.length ?? 0;
   if (rows.y.length !== length || rows.vectors.length !== length * dims || values !== length * patch) {
     const counts = `${length} x, ${rows.y.length} y, ${rows.vectors.length} values of ${dims} dims, ${values} of ${patch} in patch`;
     throw new NightshiftError('internal', `rows do not fit together: ${counts}`);
+  }
+  if ((rows.qc !== undefined) !== qc || (rows.qc && MEASURES.some((m) => rows.qc![m].length !== length))) {
+    throw new NightshiftError('internal', `${length} rows and their QC columns do not fit together`);
   }
   const list = schema.fields[2]!.type as FixedSizeList<Float32>;
   const child = makeData({ type: new Float32(), length: length * dims, nullCount: 0, data: rows.vectors });
@@ -255,6 +275,7 @@ function batchOf(schema: Schema, rows: TileRows, dims: number, patch: number): R
     makeData({ type: new Int32(), length, nullCount: 0, data: rows.y }),
     makeData({ type: list, length, nullCount: 0, child }),
     ...(rows.patch ? [gridData(schema, rows.patch, length)] : []),
+    ...(rows.qc ? MEASURES.map((m) => makeData({ type: new Float32(), length, nullCount: 0, data: rows.qc![m] })) : []),
   ];
   return new RecordBatch(schema, makeData({ type: new Struct(schema.fields), length, nullCount: 0, children }));
 }

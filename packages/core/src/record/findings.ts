@@ -21,6 +21,9 @@ export type FindingCode =
   | 'failures-corrupt'
   // counters
   | 'reads-corrupt'
+  // measures
+  | 'qc-missing'
+  | 'qc-wrong'
   // vectors
   | 'vectors-wrong-dims'
   | 'vectors-not-finite'

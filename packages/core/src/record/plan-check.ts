@@ -43,7 +43,7 @@ export function planCheck(
   }
 
   return {
-    rows({ x, y, vectors, patch = NO_PATCH }, dims) {
+    rows({ x, y, vectors, patch = NO_PATCH, qc }, dims) {
       for (let i = 0; i < x.length; i++) {
         passFailures();
         if (next >= range.to || plan.x[next] !== x[i] || plan.y[next] !== y[i]) {
@@ -56,6 +56,10 @@ export function planCheck(
       if (row >= 0) {
         const where = `${plan.slide.key} at ${at(x[row], y[row])}`;
         throw new NightshiftError('vector-not-finite', `the vector of ${where} holds NaN or infinity`);
+      }
+      for (const [measure, values] of Object.entries(qc ?? {})) {
+        const unmeasured = firstNotFinite(values, 1);
+        if (unmeasured >= 0) throw wrong(`qc_${measure} of ${at(x[unmeasured], y[unmeasured])} is NaN or infinity`);
       }
     },
     end() {

@@ -1,5 +1,6 @@
 import { NightshiftError } from '../errors.ts';
 import type { Plan, Recipe, Shard } from '../plan/plan.ts';
+import { type QcHistograms, type QcValues, qcCounter } from '../plan/qc.ts';
 import { patchValues } from '../plan/recipe.ts';
 import { NO_READS, type ReadCost, sumOfReads } from '../source/counted.ts';
 import { encodeTiles, type TileRows } from './arrow.ts';
@@ -33,14 +34,22 @@ export function tileFile(
   check.end();
   return encodeTiles(
     recipe.model.dims,
-    toMetadata(infoOf(recipe, plan, shard, ordered, shard && reads)),
+    toMetadata(infoOf(recipe, plan, shard, ordered, { reads: shard && reads, qc: rows.qc && histogramsOf(rows.qc) })),
     [rows],
     patchValues(recipe),
+    rows.qc !== undefined,
   );
+}
+
+function histogramsOf(values: QcValues): QcHistograms {
+  const counter = qcCounter();
+  for (const i of values.hsv.keys()) counter.add((measure) => values[measure][i]);
+  return counter.histograms;
 }
 
 /**
  * The bytes of a slide file from its shards, and what reading them has cost; `keys` in plan order: one record batch a shard, one in memory at a time.
+ * QC columns are there when every shard has them.
  * @throws `record-corrupt` when the shards do not cover the plan or, while streaming, when one does not hold its tiles
  */
 export async function joinedFile(
@@ -51,10 +60,21 @@ export async function joinedFile(
 ): Promise<{ readonly body: AsyncGenerator<Uint8Array>; readonly reads: ReadCost }> {
   const shards = await readInfos(blobs, plan, keys);
   const failures = shards.flatMap(({ info }) => info.failures);
-  const batches = joinedRows(blobs, plan, shards);
-  const metadata = toMetadata(infoOf(recipe, plan, null, failures, null));
+  const qc = joinedHistograms(shards);
+  const batches = joinedRows(blobs, plan, shards, qc !== undefined);
+  const metadata = toMetadata(infoOf(recipe, plan, null, failures, { qc }));
   const reads = sumOfReads(shards.map(({ info }) => info.reads ?? NO_READS));
-  return { body: encodeTiles(recipe.model.dims, metadata, batches, patchValues(recipe)), reads };
+  return { body: encodeTiles(recipe.model.dims, metadata, batches, patchValues(recipe), qc !== undefined), reads };
+}
+
+/** Undefined where a shard has none, or there is no shard. */
+function joinedHistograms(shards: readonly ShardFile[]): QcHistograms | undefined {
+  const sum = qcCounter();
+  for (const { info } of shards) {
+    if (!info.qc) return undefined;
+    sum.addAll(info.qc);
+  }
+  return shards.length > 0 ? sum.histograms : undefined;
 }
 
 interface ShardFile {
@@ -84,15 +104,20 @@ async function readInfos(blobs: Blobs, plan: Plan, keys: readonly string[]): Pro
   return shards;
 }
 
-async function* joinedRows(blobs: Blobs, plan: Plan, shards: readonly ShardFile[]): AsyncGenerator<TileRows> {
+async function* joinedRows(
+  blobs: Blobs,
+  plan: Plan,
+  shards: readonly ShardFile[],
+  withQc: boolean,
+): AsyncGenerator<TileRows> {
   for (const { key, info } of shards) {
     const wrong = (what: string) => new NightshiftError('record-corrupt', `${key}: ${what}`);
     const check = planCheck(plan, info.shard!, info.failures, wrong);
     const file = await openShard(blobs, key);
     try {
-      for await (const rows of file.batches()) {
+      for await (const { qc, ...rows } of file.batches()) {
         check.rows(rows, file.dims);
-        yield rows;
+        yield withQc && qc ? { ...rows, qc } : rows;
       }
       check.end();
     } finally {

@@ -1,6 +1,8 @@
 import { NightshiftError } from '../errors.ts';
 import { shardsOf } from '../plan/grid.ts';
 import type { Plan, Shard } from '../plan/plan.ts';
+import { byMeasure } from '../plan/qc.ts';
+import { MEASURES } from '../slide/measure/measure.ts';
 import type { TileRows } from './arrow.ts';
 import type { TileFailure, TileFile } from './tile-file.ts';
 
@@ -21,6 +23,7 @@ export async function* shardsToKeep(
     const y: number[] = [];
     const vectors = new Float32Array((shard.to - shard.from) * file.dims);
     const patch = new Float16Array((shard.to - shard.from) * file.patch);
+    const qc = byMeasure(() => new Float32Array(shard.to - shard.from));
     for (let i = shard.from; i < shard.to; i++) {
       const failure = failed.get(`${plan.x[i]},${plan.y[i]}`);
       if (failure) {
@@ -36,21 +39,24 @@ export async function* shardsToKeep(
       }
       vectors.set(row.vector, x.length * file.dims);
       if (row.patch) patch.set(row.patch, x.length * file.patch);
+      if (row.qc) for (const measure of MEASURES) qc[measure][x.length] = row.qc[measure];
       x.push(row.x);
       y.push(row.y);
     }
     if (failures.some(again)) continue;
     const kept = { x: Int32Array.from(x), y: Int32Array.from(y), vectors: vectors.subarray(0, x.length * file.dims) };
     const grids = file.patch > 0 && { patch: patch.subarray(0, x.length * file.patch) };
-    yield { shard, rows: { ...kept, ...grids }, failures };
+    const measured = file.qc && { qc: byMeasure((measure) => qc[measure].subarray(0, x.length)) };
+    yield { shard, rows: { ...kept, ...grids, ...measured }, failures };
   }
 }
 
 async function* rowsOneByOne(file: TileFile) {
-  for await (const { x, y, vectors, patch } of file.batches()) {
+  for await (const { x, y, vectors, patch, qc } of file.batches()) {
     for (let i = 0; i < x.length; i++) {
       const grid = patch?.subarray(i * file.patch, (i + 1) * file.patch);
-      yield { x: x[i], y: y[i], vector: vectors.subarray(i * file.dims, (i + 1) * file.dims), patch: grid };
+      const vector = vectors.subarray(i * file.dims, (i + 1) * file.dims);
+      yield { x: x[i], y: y[i], vector, patch: grid, qc: qc && byMeasure((measure) => qc[measure][i]) };
     }
   }
 }

@@ -18,6 +18,8 @@ export interface RunFile {
   readonly options: {
     /** Tiles a shard, at most. */
     readonly shardTiles: number;
+    /** Tiles are measured for QC. Of the plans that are still to be cut, like `shardTiles`; absent: they are not. */
+    readonly qc?: true;
     /** Where the vectors are indexed: `lancedb:<dir>`, `none`, or null for the record's own `store`. */
     readonly store: string | null;
   };
@@ -83,7 +85,11 @@ const runSchema = z.object({
   recipe: recipeSchema,
   dataset: z.object({ digest: z.string().min(1), slides: z.int().nonnegative() }),
   sealed: z.boolean(),
-  options: z.object({ shardTiles: z.int().positive(), store: z.string().nullable() }),
+  options: z.object({
+    shardTiles: z.int().positive(),
+    qc: z.literal(true).optional(),
+    store: z.string().nullable(),
+  }),
   versions: z.record(z.string(), z.string()),
 });
 

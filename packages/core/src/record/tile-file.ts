@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import { ERROR_CODES, type ErrorCode, type ErrorRecord } from '../errors.ts';
+import { ERROR_CODES, type ErrorCode, type ErrorRecord, NightshiftError } from '../errors.ts';
 import type { Plan, Recipe, Shard, SlideRef } from '../plan/plan.ts';
+import { type QcHistograms, qcSchema } from '../plan/qc.ts';
 import { canonicalJson, recipeSchema } from '../plan/recipe.ts';
 import type { MppReading } from '../slide/slide.ts';
 import type { ReadCost } from '../source/counted.ts';
@@ -37,6 +38,8 @@ export interface TileFileInfo {
   readonly failures: readonly TileFailure[];
   /** Of a shard file only: a slide file is the same bytes however often its slide was read. */
   readonly reads: ReadCost | null;
+  /** Of the rows, in a file that has the QC columns. */
+  readonly qc?: QcHistograms;
 }
 
 /** Rows that a file of this info holds. */
@@ -49,7 +52,7 @@ export function infoOf(
   plan: Plan,
   shard: Shard | null,
   failures: readonly TileFailure[],
-  reads: ReadCost | null = null,
+  { reads = null, qc }: { readonly reads?: ReadCost | null; readonly qc?: QcHistograms | undefined } = {},
 ): TileFileInfo {
   const { slide, size, mpp, geometry } = plan;
   const { level, sizeBase, down } = geometry;
@@ -66,6 +69,7 @@ export function infoOf(
     shard,
     failures,
     reads,
+    ...(qc && { qc }),
   };
 }
 
@@ -101,6 +105,7 @@ export function toMetadata(info: TileFileInfo): Map<string, string> {
     ['shard', shard ? JSON.stringify({ index: shard.index, from: shard.from, to: shard.to }) : ''],
     ['failures', JSON.stringify(failures)],
     ...(info.reads ? [['reads', JSON.stringify(info.reads)] as [string, string]] : []),
+    ...(info.qc ? [['qc', JSON.stringify(info.qc)] as [string, string]] : []),
   ];
   return new Map(entries.map(([key, value]) => [`nightshift.${key}`, String(value)]));
 }
@@ -141,6 +146,7 @@ const schema = z.object({
     }),
   ),
   reads: z.object({ bytes: count, requests: count }).nullable(),
+  qc: qcSchema.nullable(),
 });
 
 const TEXT = new Set(['recipe_id', 'slide_key', 'slide_uri', 'slide_content_id', 'slide_outline', 'mpp_source']);
@@ -175,6 +181,7 @@ export function fromMetadata(metadata: ReadonlyMap<string, string>, name: string
       error: { code: code as ErrorCode, message, next: ERROR_CODES[code as ErrorCode]?.next ?? '', data: data ?? {} },
     })),
     reads: m.reads,
+    ...(m.qc && { qc: m.qc }),
   };
 }
 
@@ -184,6 +191,8 @@ export interface TileFile {
   readonly dims: number;
   /** Values of a row in the column `patch`; 0 without one. */
   readonly patch: number;
+  /** Whether rows have their QC measures. */
+  readonly qc: boolean;
   /** Rows that the file says it holds. */
   readonly rows: number;
   /** In plan order, one record batch in memory at a time: as many rows as the shard it came from. */
@@ -195,10 +204,14 @@ export interface TileFile {
 export async function openTileFile(blobs: Blobs, key: string): Promise<TileFile | null> {
   const source = await blobs.open(key);
   if (!source) return null;
-  const { dims, patch, metadata, batches, close } = await openTiles(source);
+  const { dims, patch, qc, metadata, batches, close } = await openTiles(source);
   try {
     const info = fromMetadata(metadata, key);
-    return { info, dims, patch, rows: rowsOf(info), batches, close };
+    if (qc !== (info.qc !== undefined)) {
+      const [has, lacks] = qc ? ['columns', 'histograms'] : ['histograms', 'columns'];
+      throw new NightshiftError('record-corrupt', `${key} has QC ${has} and no ${lacks}`);
+    }
+    return { info, dims, patch, qc, rows: rowsOf(info), batches, close };
   } catch (error) {
     await close();
     throw error;

@@ -1,5 +1,7 @@
 import { NightshiftError } from '../errors.ts';
 import type { Plan } from '../plan/plan.ts';
+import { qcCounter } from '../plan/qc.ts';
+import { canonicalJson } from '../plan/recipe.ts';
 import type { TileRows } from './arrow.ts';
 import { AGAIN, type Find } from './findings.ts';
 import type { SlideFailures } from './record.ts';
@@ -55,6 +57,13 @@ export async function verifyRows(input: {
     find('vectors-wrong-dims', `patch grids of ${file.patch} values; the recipe asks for ${patch}`, next);
   }
 
+  if (plan?.qc && planned > 0 && !file.qc) {
+    const message =
+      'the plan asks for QC columns, and the slide file has none: a worker of an earlier version had a part';
+    find('qc-missing', message, `Nothing, or: ${next}`, 'warning');
+  }
+
+  const measured = qcCounter();
   const fingerprints = new Set<number>();
   let rows = 0;
   try {
@@ -62,6 +71,8 @@ export async function verifyRows(input: {
       rows += batch.x.length;
       countPlaces(batch);
       countVectors(batch);
+      const { qc } = batch;
+      if (qc) for (const i of batch.x.keys()) measured.add((measure) => qc[measure][i]!);
     }
   } catch (error) {
     if (!(error instanceof NightshiftError)) throw error;
@@ -111,6 +122,9 @@ export async function verifyRows(input: {
   if (unplanned.count > 0) find('tiles-unplanned', unplanned.text('rows or failures are of no planned tile'), next);
   if (notFinite.count > 0) find('vectors-not-finite', notFinite.text('vectors hold NaN or infinity'), next);
   if (zero.count > 0) find('vectors-zero', zero.text('vectors are all zeros'), next);
+  if (file.qc && canonicalJson(measured.histograms) !== canonicalJson(file.info.qc)) {
+    find('qc-wrong', 'the QC columns are not what the histograms in the metadata count', next);
+  }
   if (fingerprints.size < rows) {
     const message = `${rows - fingerprints.size} vectors equal another of the slide bit by bit: tiles of equal pixels`;
     find('vectors-equal', message, 'Nothing, where the slide has blank areas.', 'warning');
