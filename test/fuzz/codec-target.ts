@@ -36,6 +36,7 @@ const WORDS: Readonly<Record<string, readonly string[]>> = {
     '\xff\xd9',
     '\xff\x5f',
   ],
+  bmp: ['BM', '\x28\0\0\0', '\x18\0', '\xf0\xff\xff\xff', '\xff\xff\xff\xff'],
   png: ['IHDR', 'IDAT', 'IEND', 'PLTE', 'tRNS', 'acTL', 'fdAT'],
 };
 

@@ -6,7 +6,7 @@ import { f32, headed } from '../fixtures/model/tensors.ts';
 import { archive, dict, legacy, tensor, writeZip } from '../fixtures/model/torch-file.ts';
 import { writeDicom } from '../fixtures/slides/write-dicom.ts';
 import { leicaSlide } from '../fixtures/slides/write-leica.ts';
-import { miraxSlide } from '../fixtures/slides/write-mirax.ts';
+import { miraxSlide, writeBmp } from '../fixtures/slides/write-mirax.ts';
 import { ndpiSource, restartJpeg } from '../fixtures/slides/write-ndpi.ts';
 import { philipsSlide } from '../fixtures/slides/write-philips.ts';
 import {
@@ -117,6 +117,11 @@ for (const target of ['picture', 'png']) {
   put(target, 'palette.png', palette);
   put(target, 'interlaced-alpha.png', interlaced);
 }
+const bottomUp = writeBmp(rows, 16, 16);
+const topDown = Buffer.from(bottomUp);
+topDown.writeInt32LE(-16, 22);
+put('bmp', 'bottom-up.bmp', bottomUp);
+put('bmp', 'top-down.bmp', topDown);
 for (const target of ['picture', 'jpeg', 'jpeg-wasm']) {
   put(target, 'baseline.jpg', baseline);
   put(target, 'subsampled.jpg', subsampled);

@@ -116,6 +116,7 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   'jpeg-wasm': codecTarget({ kind: 'jpeg', prefix: Uint8Array.of(0xff, 0xd8) }, 'wasm'),
   jpeg2000: codecTarget({ kind: 'jpeg2000', yCbCr: true }),
   png: codecTarget({ kind: 'png' }),
+  bmp: codecTarget({ kind: 'bmp' }),
   lzw: codecTarget({ kind: 'lzw', predictor: 2 }),
   deflate: codecTarget({ kind: 'deflate', predictor: 2 }),
   raw: codecTarget({ kind: 'raw', predictor: 1 }),

@@ -77,6 +77,16 @@ describe('a MIRAX slide', () => {
     expect(Buffer.from(await read(deflated)).equals(await read(plain))).toBe(true);
   });
 
+  test('with pictures in bitmaps holds what the one with PNG holds, on every level', async () => {
+    const [png, bmp] = [await open({ format: 'PNG' }), await open({ format: 'BMP24' })];
+    for (const level of [0, 1, 2]) {
+      const read = (slide: typeof png) => readRegion(slide, level, 3, 2, 50, 40, pool);
+      const pixels = Buffer.from(await read(bmp));
+      expect(pixels.equals(await read(png))).toBe(true);
+      expect(new Set(pixels).size).toBeGreaterThan(50);
+    }
+  });
+
   test('without positions lies on a grid of photos that overlap as stated', async () => {
     const { layout } = await (await open({ positions: 'none' })).blocks(0);
     expect(layout!.of(2)[0]).toMatchObject({ x: 112, y: 0 });
@@ -196,7 +206,7 @@ describe('files that lie', () => {
     ['pictures of gigapixels', ini(/DIGITIZER_WIDTH = 64/, 'DIGITIZER_WIDTH = 99999999'), 'slide-limits'],
     ['an overlap of all', ini(/OVERLAP_X = 16/, 'OVERLAP_X = 1e9'), 'slide-corrupt'],
     ['an overlap below nothing', ini(/OVERLAP_X = 16/, 'OVERLAP_X = -1e9'), 'slide-limits'],
-    ['BMP pictures', ini('IMAGE_FORMAT = JPEG', 'IMAGE_FORMAT = BMP24'), 'slide-unsupported'],
+    ['JPEG XR pictures', ini('IMAGE_FORMAT = JPEG', 'IMAGE_FORMAT = JPEGXR'), 'slide-unsupported'],
     ['a Slidedat.ini of 2 MB', { ini: (text) => text + ' '.repeat(2 << 20) }, 'slide-limits'],
     ['an index of another slide', ini('SLIDE_ID = 00', 'SLIDE_ID = 11'), 'slide-corrupt'],
     ['an empty index', { index: () => Buffer.alloc(0) }, 'slide-corrupt'],

@@ -49,7 +49,7 @@ export type BlockCodec =
       /** The container says that the components are YCbCr, which the codestream does not know. */
       readonly yCbCr: boolean;
     }
-  | { readonly kind: 'png' }
+  | { readonly kind: 'png' | 'bmp' }
   /** Decoded by OpenSlide already, or what went wrong there: see `codec/openslide.ts`. */
   | { readonly kind: 'openslide' }
   | {

@@ -1,5 +1,6 @@
 import type { BlockCodec } from '../slide.ts';
 import type { BlockShape, DctScale } from './block.ts';
+import { decodeBmp } from './bmp.ts';
 import { J2kBlocks } from './j2k.ts';
 import { JpegBlocks, type JpegChoice, loadJpeg } from './jpeg.ts';
 import { loadOpenJpeg } from './openjpeg.ts';
@@ -36,6 +37,8 @@ export async function loadDecoders(jpeg: JpegChoice): Promise<(codec: BlockCodec
       }
       case 'png':
         return decodePng;
+      case 'bmp':
+        return decodeBmp;
       case 'openslide':
         return takeRegion;
       default:

@@ -15,6 +15,12 @@ const MOST_INDEX_BYTES = 64 << 20;
 /** Of a photo: a flag, x, y. */
 const POSITION_BYTES = 9;
 
+const CODECS: Readonly<Record<MiraxLevel['format'], BlockCodec>> = {
+  JPEG: { kind: 'jpeg', prefix: Uint8Array.of(0xff, 0xd8) },
+  PNG: { kind: 'png' },
+  BMP24: { kind: 'bmp' },
+};
+
 /**
  * A MIRAX slide: a small .mrxs file and the folder beside it (OpenSlide 3.4.1, openslide-vendor-mirax.c). The camera's photos
  * overlap and have measured positions. Each is cut into pictures, and 2 x 2 pictures are joined for the next level, also those of
@@ -79,13 +85,11 @@ function storedLevel(
   }
   if (width > LIMITS.side || height > LIMITS.side) throw limit(source, `a level of ${width} x ${height} px`);
   const size = { width, height };
-  const codec: BlockCodec =
-    level.format === 'PNG' ? { kind: 'png' } : { kind: 'jpeg', prefix: Uint8Array.of(0xff, 0xd8) };
   return {
     ...size,
     blockWidth: level.imageWidth,
     blockHeight: level.imageHeight,
-    codec,
+    codec: CODECS[level.format],
     downsample: level.concat / base!.concat,
     numbered: {
       columns: Math.ceil(slidedat.imagesAcross / level.concat),

@@ -7,7 +7,7 @@ import { type Ini, parseIni } from './ini.ts';
 export interface MiraxLevel {
   /** Pictures of level 0's finest grid that are joined in one picture of this level, along a side: a power of two. */
   readonly concat: number;
-  readonly format: string;
+  readonly format: 'JPEG' | 'PNG' | 'BMP24';
   /** Size of a stored picture. */
   readonly imageWidth: number;
   readonly imageHeight: number;
@@ -63,8 +63,8 @@ export function readSlidedat(uri: string, text: string): Slidedat {
     if (imageWidth * imageHeight > LIMITS.blockPixels)
       throw read.limit(`pictures of ${imageWidth} x ${imageHeight} px`);
     const format = read.text(section, 'IMAGE_FORMAT');
-    if (format !== 'JPEG' && format !== 'PNG') {
-      throw read.unsupported(`the pictures of level ${i} are ${format}; only JPEG and PNG can be read`);
+    if (format !== 'JPEG' && format !== 'PNG' && format !== 'BMP24') {
+      throw read.unsupported(`the pictures of level ${i} are ${format}; only JPEG, PNG and BMP24 can be read`);
     }
     const mpp = (axis: 'X' | 'Y') => read.number(section, `MICROMETER_PER_PIXEL_${axis}`);
     return { concat: 2 ** exponent, format, imageWidth, imageHeight, mppX: mpp('X'), mppY: mpp('Y') };
