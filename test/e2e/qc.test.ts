@@ -4,6 +4,7 @@ import { fileBlobs, openRecord, type RunReport, verify } from '@nightshift/core'
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MEASURES, measureTile } from '../../packages/core/src/slide/measure/measure.ts';
+import { nightshift } from '../fixtures/cli.ts';
 import { findPyarrow } from '../fixtures/pyarrow.ts';
 import { type Bench, bench, run } from '../fixtures/run.ts';
 import { describeShared, shared } from '../fixtures/shared.ts';
@@ -72,6 +73,54 @@ describeShared('embed --qc on a real slide', () => {
     for (const measure of MEASURES) expect(histograms[measure]!.reduce((sum, count) => sum + count)).toBe(40);
     expect(await verify({ out, run: null, store: null })).toMatchObject({ ok: true, findings: [] });
   }, 300_000);
+});
+
+describe('what filters dropped and --qc measured', () => {
+  let report: RunReport;
+  beforeAll(async () => {
+    const sources = [b.slide('a.svs'), b.slide('b.svs')];
+    const tissue = { method: 'none', min: 0 } as const;
+    const filter = 'hsv+blur+pen';
+    ({ report } = await run({ sources, model: b.model, out: b.path('counted'), tissue, filter, limit: 20, qc: true }));
+  });
+
+  it('is in the report of the run: how many by each filter, and percentiles of both kinds of tiles', () => {
+    const { tiles, qc } = report;
+    expect(tiles.embedded).toBe(40);
+    expect(tiles.rejectedByFilter).toBeGreaterThan(10);
+    const { hsv, blur, pen } = tiles.filters as { hsv: number; blur: number; pen: number };
+    expect(Math.max(hsv, blur, pen)).toBeLessThanOrEqual(tiles.rejectedByFilter);
+    expect(hsv + blur + pen).toBeGreaterThanOrEqual(tiles.rejectedByFilter);
+    expect([qc!.embedded!.tiles, qc!.dropped!.tiles]).toEqual([40, tiles.rejectedByFilter]);
+    // Every tile with a vector passes, so the percentiles do; glass fails by its colour.
+    expect(qc!.embedded!.hsv.p5).toBeGreaterThanOrEqual(0.6);
+    expect(qc!.embedded!.blur.p5).toBeGreaterThanOrEqual(15);
+    expect(qc!.embedded!.pen.p95).toBeLessThan(0.3);
+    expect(qc!.dropped!.hsv.p50).toBeLessThan(0.6);
+  });
+
+  it('is told by status, slide by slide and for all together', async () => {
+    const out = b.path('counted');
+    const { code, stdout } = await nightshift(['status', out, '--slides', '--json'], { cwd: b.dir });
+    expect(code).toBe(0);
+    const status = JSON.parse(stdout);
+    expect(status.tiles).toMatchObject({ planned: 40, rejectedByFilter: report.tiles.rejectedByFilter });
+    expect(status.tiles.filters).toEqual(report.tiles.filters);
+    expect(status.qc).toEqual(report.qc);
+    expect(status.bySlide).toHaveLength(2);
+    for (const slide of status.bySlide) {
+      expect(slide).toMatchObject({ state: 'done', tiles: { planned: 20, embedded: 20, failed: 0 } });
+      // Two copies of one picture.
+      expect(2 * slide.tiles.rejectedByFilter).toBe(report.tiles.rejectedByFilter);
+      expect(slide.qc).toEqual({
+        embedded: { ...report.qc!.embedded, tiles: 20 },
+        dropped: { ...report.qc!.dropped, tiles: slide.tiles.rejectedByFilter },
+      });
+    }
+    const shown = await nightshift(['status', out, '--slides'], { cwd: b.dir });
+    expect(shown.stdout).toMatch(/^a\.svs +done +20 +20 +0 +0 +\d+ +hsv \d+, blur \d+, pen \d+ +0\.\d\d \/ /m);
+    expect(shown.stderr).toMatch(/left out as background, \d+ by the filter \(hsv \d+, blur \d+, pen \d+\)/);
+  });
 });
 
 describe('embed --qc', () => {

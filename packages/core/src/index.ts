@@ -40,7 +40,7 @@ export type * from './pipeline/progress.ts';
 export * from './pipeline/shard-vectors.ts';
 export { parsePlan } from './plan/make-plan.ts';
 export * from './plan/plan.ts';
-export { type QcHistograms, type QcSummary, type QcValues, qcSummary } from './plan/qc.ts';
+export { type Percentiles, type QcHistograms, type QcSummary, type QcValues, qcSummary } from './plan/qc.ts';
 export { canonicalJson, parseRecipe, recipeId, slideKey } from './plan/recipe.ts';
 export { type BullQueue, type BullQueueOptions, openBullQueue, type QueueStats } from './queue/bullmq.ts';
 export { memoryQueue } from './queue/memory.ts';

@@ -12,6 +12,7 @@ import {
 } from '@nightshift/cli';
 import type { RunEvent, RunHooks, RunReport } from '@nightshift/core';
 import { showProgress } from '../progress.ts';
+import { leftOut, qcLines } from '../tile-lines.ts';
 
 /** Runs something that embeds, and shows how it goes. */
 export async function withProgress(
@@ -67,15 +68,12 @@ export function summary(
   { state, slides, tiles, seconds, tilesPerSecond, ...report }: RunReport,
   paint: Terminal['paint'],
 ): string[] {
-  const rejected = tiles.rejectedByTissue + tiles.rejectedByFilter;
   const mark =
     state === 'interrupted'
       ? paint('yellow', '■ interrupted:')
       : slides.failed > 0
         ? paint('yellow', '!')
         : paint('green', '✓');
-  const failing = Object.entries(tiles.filters).map(([name, tiles]) => `${name} ${count(tiles)}`);
-  const byFilter = failing.length > 0 ? ` (${failing.join(', ')})` : '';
   const details = [
     slides.skipped > 0 ? `${count(slides.skipped)} done by an earlier run` : '',
     slides.empty > 0 ? `${count(slides.empty)} without tissue` : '',
@@ -88,8 +86,9 @@ export function summary(
   return [
     `${mark} ${count(slides.done)} of ${counted(slides.total, 'slide')}${details.length > 0 ? ` (${details.join(', ')})` : ''}: ` +
       `${count(tiles.embedded)} of ${counted(tiles.planned, 'tile')} embedded` +
-      `${tiles.failed > 0 ? `, ${count(tiles.failed)} failed` : ''}; ${count(rejected)} left out as background${byFilter}`,
+      `${tiles.failed > 0 ? `, ${count(tiles.failed)} failed` : ''}; ${leftOut(tiles)}`,
     `  ${duration(seconds)}${speed}${read}; run ${report.run}, recipe ${report.recipe}`,
+    ...qcLines(report.qc).map((line) => `  ${line}`),
   ];
 }
 

@@ -2,9 +2,10 @@ import { ahead } from '../ahead.ts';
 import type { ProgressMeter } from '../pipeline/meter.ts';
 import type { RunReport, SlideFailure } from '../pipeline/progress.ts';
 import { shardsOf } from '../plan/grid.ts';
-import type { FilterName, Plan, SlideRef } from '../plan/plan.ts';
+import type { Plan, SlideRef } from '../plan/plan.ts';
 import type { Record } from '../record/record.ts';
 import type { TileFailure } from '../record/tile-file.ts';
+import { leftOutTally, qcTally, slideQc } from './qc-report.ts';
 
 /** Slides looked at at once: of a bucket each answer takes some hundredths of a second, and a plan has megabytes. */
 const WIDTH = 8;
@@ -27,14 +28,9 @@ export async function reportOf(run: {
   const failures: SlideFailure[] = [];
   const warnings: { slide: string; message: string }[] = [];
   const slides = { total: run.dataset, done: 0, failed: 0, empty: 0, skipped: run.totals.found };
-  const tiles = {
-    planned: 0,
-    embedded: 0,
-    failed: 0,
-    rejectedByTissue: 0,
-    rejectedByFilter: 0,
-    filters: {} as { [name in FilterName]?: number },
-  };
+  const tiles = { planned: 0, embedded: 0, failed: 0 };
+  const leftOut = leftOutTally();
+  const qc = qcTally();
   const reads = { bytes: 0, requests: 0, objectBytes: 0 };
 
   async function look(slide: SlideRef) {
@@ -45,17 +41,17 @@ export async function reportOf(run: {
       record.getFailures(recipeId, key),
     ]);
     const cost = done ? await record.getReads(recipeId, key).catch(() => null) : null;
-    return { slide, plan, done, ledger, cost, inShards: plan && !done ? await tilesInShards(record, plan) : 0 };
+    const measured = plan && (await slideQc(record, plan));
+    const inShards = plan && !done ? await tilesInShards(record, plan) : 0;
+    return { slide, plan, done, ledger, cost, measured, inShards };
   }
 
-  for await (const { slide, plan, done, ledger, cost, inShards } of ahead(record.runSlides(run.run), WIDTH, look)) {
+  for await (const looked of ahead(record.runSlides(run.run), WIDTH, look)) {
+    const { slide, plan, done, ledger, cost, inShards } = looked;
+    qc.add(looked.measured);
     if (plan) {
       tiles.planned += plan.counts.planned;
-      tiles.rejectedByTissue += plan.counts.rejectedByTissue;
-      tiles.rejectedByFilter += plan.counts.rejectedByFilter;
-      for (const [name, count] of Object.entries(plan.counts.filters ?? {}) as [FilterName, number][]) {
-        tiles.filters[name] = (tiles.filters[name] ?? 0) + count;
-      }
+      leftOut.add(plan.counts);
       for (const message of plan.warnings) warnings.push({ slide: slide.key, message });
     }
     if (done && plan) {
@@ -92,7 +88,8 @@ export async function reportOf(run: {
     overlays: `${run.out}/${recipeId}/qc`,
     state: run.unfinished && slides.done + slides.failed < slides.total ? run.unfinished : 'done',
     slides,
-    tiles,
+    tiles: { ...tiles, ...leftOut.sum },
+    qc: qc.report(),
     failures,
     warnings,
     seconds: run.seconds,

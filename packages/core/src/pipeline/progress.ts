@@ -1,5 +1,6 @@
 import type { ErrorRecord } from '../errors.ts';
 import type { PlanCounts, SlideRef } from '../plan/plan.ts';
+import type { QcSummary } from '../plan/qc.ts';
 import type { SlideReads } from '../source/counted.ts';
 
 /** The stage that a run waits for. */
@@ -33,6 +34,22 @@ export type RunEvent =
   | { readonly type: 'slide-failed'; readonly slide: SlideRef; readonly error: ErrorRecord }
   | { readonly type: 'notice'; readonly message: string };
 
+/** Tiles that plans left out, and why. */
+export interface LeftOut {
+  readonly rejectedByTissue: number;
+  readonly rejectedByFilter: number;
+  /** Of the tiles looked at those that fail each filter of the recipe; one may fail several. */
+  readonly filters: PlanCounts['filters'] & object;
+}
+
+/** What was measured, of slides that were planned with `--qc`; null of no tiles. */
+export interface QcReport {
+  /** Of the tiles with a vector, of slides that are done. */
+  readonly embedded: QcSummary | null;
+  /** Of the tiles that filters dropped. */
+  readonly dropped: QcSummary | null;
+}
+
 export interface RunReport {
   readonly version: 1;
   readonly run: string;
@@ -50,15 +67,9 @@ export interface RunReport {
     /** Done by an earlier run of the same command. */
     readonly skipped: number;
   };
-  readonly tiles: {
-    readonly planned: number;
-    readonly embedded: number;
-    readonly failed: number;
-    readonly rejectedByTissue: number;
-    readonly rejectedByFilter: number;
-    /** Of the tiles looked at those that fail each filter of the recipe; one may fail several. */
-    readonly filters: PlanCounts['filters'] & object;
-  };
+  readonly tiles: LeftOut & { readonly planned: number; readonly embedded: number; readonly failed: number };
+  /** Null where no slide was planned with `--qc`. */
+  readonly qc: QcReport | null;
   readonly failures: readonly SlideFailure[];
   /** Folder of the overlay pictures, `<slide key>.jpg`. */
   readonly overlays: string;
