@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Piece, placedLayout } from '../../../packages/core/src/slide/layout.ts';
+import { between, type Piece, placedLayout } from '../../../packages/core/src/slide/layout.ts';
 
 const level = { width: 1_000, height: 800 };
 const used = () => ({ width: 100, height: 100 });
@@ -8,6 +8,14 @@ const piece = (block: number, x: number, y: number, more: Partial<Piece> = {}): 
   ...more,
 });
 const place = (pieces: Iterable<Piece>, size = level) => placedLayout('a.slide', size, pieces, used);
+
+test('a place within 1/512 px of a pixel is that pixel', () => {
+  expect(between(7)).toEqual({ at: 7, shift: 0 });
+  expect(between(7.0019)).toEqual({ at: 7, shift: 0 });
+  expect(between(7.9981)).toEqual({ at: 8, shift: 0 });
+  expect(between(-0.5)).toEqual({ at: -1, shift: 32_768 });
+  expect(between(7.998)).toEqual({ at: 7, shift: 65_405 });
+});
 
 describe('blocks at positions of their own', () => {
   test('are found under a rectangle in the order in which they are drawn, those that only touch it not', () => {
@@ -47,6 +55,19 @@ describe('blocks at positions of their own', () => {
     expect(place(halves).of(7)).toEqual(halves);
     expect(place(halves).of(6)).toEqual([]);
     expect(place(halves).of(8)).toEqual([]);
+  });
+
+  test('between pixels are found under all they touch, and lie at the next pixels where whole ones are asked for', () => {
+    const half = { x: 32_768, y: 0 };
+    const beyond = piece(1, -1, 0, { shift: { x: 60_000, y: 60_000 } });
+    const layout = place([piece(0, 100, 0, { shift: half }), beyond]);
+    expect(layout.shifted).toBe(true);
+    expect(layout.under(200, 0, 10, 10)).toEqual([piece(0, 100, 0, { shift: half })]);
+    expect(layout.under(201, 0, 10, 10)).toEqual([]);
+    expect(layout.under(0, 100, 10, 10)).toEqual([beyond]);
+    expect(layout.of(0)).toEqual([piece(0, 101, 0)]);
+    expect(layout.of(1)).toEqual([piece(1, 0, 1)]);
+    expect(place([piece(0, 100, 0)]).shifted).toBe(false);
   });
 
   test('are limited in number, and over one spot', () => {

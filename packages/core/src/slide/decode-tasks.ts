@@ -1,4 +1,5 @@
 import { type ErrorRecord, isNightshiftError, toErrorRecord } from '../errors.ts';
+import { blendPieces, PIECE_NUMBERS } from './blend.ts';
 import type { DctScale } from './codec/block.ts';
 import { loadDecoders } from './codec/decoder.ts';
 import type { JpegChoice } from './codec/jpeg.ts';
@@ -54,6 +55,8 @@ export interface TilesTask {
   readonly counts: Int32Array;
   /** The pieces, seven numbers each: the slot, the corner in it, the size, the corner in the tile. Later ones go over earlier ones. */
   readonly pieces: Int32Array;
+  /** Two numbers a piece, as in `Piece.shift`, where some piece lies between pixels. */
+  readonly shifts: Int32Array | null;
   /** The pieces leave parts of tiles out: white. */
   readonly gaps: boolean;
   /** Memory for the pixels, handed over and back again: see `ReadMemory`; exactly as long as they are. */
@@ -171,7 +174,7 @@ interface BlockSize {
 }
 
 function cutTiles(task: TilesTask): TaskResult<'tiles'> {
-  const { width, height, resample, fit, counts, pieces } = task;
+  const { width, height, resample, fit, counts, pieces, shifts } = task;
   const side = fit?.crop ?? resample?.px;
   const bytes = side === undefined ? 3 * width * height : 3 * side * side;
   const pixels = new Uint8Array(task.reuse ?? new ArrayBuffer(bytes * counts.length));
@@ -186,10 +189,17 @@ function cutTiles(task: TilesTask): TaskResult<'tiles'> {
       continue;
     }
     const to = direct ? i * bytes : 0;
-    if (task.gaps) cut.fill(255, to, to + 3 * width * height);
-    const end = at + PIECE_NUMBERS * counts[i]!;
-    for (; at < end; at += PIECE_NUMBERS)
-      copyPiece(blocks, task.store, pieces.subarray(at, at + PIECE_NUMBERS), cut, to, width);
+    const end = at + counts[i]!;
+    const under = pieces.subarray(PIECE_NUMBERS * at, PIECE_NUMBERS * end);
+    const shifted = shifts?.subarray(2 * at, 2 * end);
+    at = end;
+    if (shifted?.some((shift) => shift > 0)) {
+      blendPieces(blocks, task.store, under, shifted, cut, to, width, height);
+    } else {
+      if (task.gaps) cut.fill(255, to, to + 3 * width * height);
+      for (let k = 0; k < under.length; k += PIECE_NUMBERS)
+        copyPiece(blocks, task.store, under.subarray(k, k + PIECE_NUMBERS), cut, to, width);
+    }
     let image: Rgb = { width, height, data: cut.subarray(to, to + 3 * width * height) };
     if (resample !== null) image = resize(image, resample.px, resample.px, resample.filter);
     for (const [name, values] of measured) values[i] = measureTile(name, image.data, image.width);
@@ -199,8 +209,6 @@ function cutTiles(task: TilesTask): TaskResult<'tiles'> {
   }
   return { pixels, measured: Object.fromEntries(measured) };
 }
-
-const PIECE_NUMBERS = 7;
 
 /** Copies a piece into the tile, `width` px a row, that begins at byte `to` of `out`. */
 function copyPiece(blocks: Buffer, store: BlockSize, piece: Int32Array, out: Buffer, to: number, width: number): void {

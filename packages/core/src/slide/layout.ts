@@ -1,7 +1,8 @@
 import { NightshiftError } from '../errors.ts';
+import { SHIFTS } from './blend.ts';
 import type { BlockIndex, Level } from './slide.ts';
 
-/** A rectangle of a block, from (left, top) in it, that lies at (x, y) of the level. Whole pixels, within both. */
+/** A rectangle of a block, from (left, top) in it, that lies at (x, y) of the level. Whole pixels, within the block. */
 export interface Piece {
   readonly block: number;
   readonly left: number;
@@ -10,18 +11,37 @@ export interface Piece {
   readonly height: number;
   readonly x: number;
   readonly y: number;
+  /**
+   * It lies by so much further to the right and down, in 1/65536 px below one; then it may reach beyond the level. Absent: it lies at whole pixels,
+   * and within the level.
+   */
+  readonly shift?: { readonly x: number; readonly y: number };
 }
+
+/** Where a piece between pixels lies along a side: the pixel before, and by how much further. Less than 1/512 px is nothing, as in cairo. */
+export function between(position: number): { readonly at: number; readonly shift: number } {
+  const at = Math.floor(position);
+  const shift = Math.round(SHIFTS * (position - at));
+  if (shift < SHIFTS / 512) return { at, shift: 0 };
+  return shift > SHIFTS - SHIFTS / 512 ? { at: at + 1, shift: 0 } : { at, shift };
+}
+
+/** The shift of a piece from what `between` says of its two sides. */
+export const shiftOf = (across: { readonly shift: number }, down: { readonly shift: number }): Pick<Piece, 'shift'> =>
+  across.shift > 0 || down.shift > 0 ? { shift: { x: across.shift, y: down.shift } } : {};
 
 /** Where the blocks of a level lie. A block is named by its index, `row * columns + column`. */
 export interface BlockLayout {
   /** The pieces that touch a rectangle of the level: a later one is drawn over an earlier one. */
   under(x: number, y: number, width: number, height: number): readonly Piece[];
-  /** The pieces of a block. */
+  /** The pieces of a block, at the next whole pixels, within the level. */
   of(block: number): readonly Piece[];
   /** The part of a block that is picture: its size where a writer stores it clipped. */
   used(block: number): { readonly width: number; readonly height: number };
   /** Blocks lie side by side and leave nothing out. */
   readonly regular: boolean;
+  /** Some pieces lie between pixels. */
+  readonly shifted: boolean;
 }
 
 /** What hostile positions may cost: no scanner takes a million pictures, or a dozen of one spot. */
@@ -49,6 +69,7 @@ function gridLayout({ width, height, blockWidth, blockHeight, columns }: Level):
   const whole = (block: number) => piece(block % columns, Math.floor(block / columns));
   return {
     regular: true,
+    shifted: false,
     under(x, y, w, h) {
       const lastColumn = Math.floor((x + w - 1) / blockWidth);
       const lastRow = Math.floor((y + h - 1) / blockHeight);
@@ -76,20 +97,24 @@ export function placedLayout(
   const refuse = (what: string) => new NightshiftError('slide-limits', `${uri} exceeds a safety limit: ${what}`);
   const numbers: number[] = [];
   let [widest, tallest] = [1, 1];
+  let shifted = false;
   for (const piece of pieces) {
-    const cut = cutToLevel(piece, level);
-    if (cut.width <= 0 || cut.height <= 0) continue;
-    if (numbers.length === 7 * MOST_PIECES) throw refuse(`more than ${MOST_PIECES} placed blocks`);
-    numbers.push(cut.block, cut.left, cut.top, cut.width, cut.height, cut.x, cut.y);
-    widest = Math.max(widest, cut.width);
-    tallest = Math.max(tallest, cut.height);
+    const { shift } = piece;
+    const cut = shift === undefined ? cutToLevel(piece, level) : piece;
+    if (!touches(cut, { x: 0, y: 0, ...level })) continue;
+    if (numbers.length === NUMBERS * MOST_PIECES) throw refuse(`more than ${MOST_PIECES} placed blocks`);
+    numbers.push(cut.block, cut.left, cut.top, cut.width, cut.height, cut.x, cut.y, shift?.x ?? 0, shift?.y ?? 0);
+    widest = Math.max(widest, Math.min(level.width, widthOf(cut)));
+    tallest = Math.max(tallest, Math.min(level.height, heightOf(cut)));
+    shifted ||= shift !== undefined;
   }
   const cellWidth = Math.max(widest, Math.ceil(level.width / MOST_CELLS_ACROSS));
   const cellHeight = Math.max(tallest, Math.ceil(level.height / MOST_CELLS_ACROSS));
   // A million pieces as objects would be some hundred MB.
   const placed = Int32Array.from(numbers);
   const pieceAt = (i: number): Piece => {
-    const at = 7 * i;
+    const at = NUMBERS * i;
+    const [shiftX, shiftY] = [placed[at + 7]!, placed[at + 8]!];
     return {
       block: placed[at]!,
       left: placed[at + 1]!,
@@ -98,37 +123,62 @@ export function placedLayout(
       height: placed[at + 4]!,
       x: placed[at + 5]!,
       y: placed[at + 6]!,
+      ...(shiftX > 0 || shiftY > 0 ? { shift: { x: shiftX, y: shiftY } } : {}),
     };
   };
   const across = Math.ceil(level.width / cellWidth);
-  function cellsUnder({ x, y, width, height }: Pick<Piece, 'x' | 'y' | 'width' | 'height'>): number[] {
+  function cellsUnder(area: Area): number[] {
     const found: number[] = [];
-    const [right, bottom] = [Math.floor((x + width - 1) / cellWidth), Math.floor((y + height - 1) / cellHeight)];
-    for (let row = Math.floor(y / cellHeight); row <= bottom; row++) {
-      for (let column = Math.floor(x / cellWidth); column <= right; column++) found.push(row * across + column);
+    const right = Math.floor((Math.min(level.width, area.x + widthOf(area)) - 1) / cellWidth);
+    const bottom = Math.floor((Math.min(level.height, area.y + heightOf(area)) - 1) / cellHeight);
+    for (let row = Math.floor(Math.max(0, area.y) / cellHeight); row <= bottom; row++) {
+      for (let column = Math.floor(Math.max(0, area.x) / cellWidth); column <= right; column++) {
+        found.push(row * across + column);
+      }
     }
     return found;
   }
-  const count = placed.length / 7;
+  const count = placed.length / NUMBERS;
   const inCell = grouped(count, (i) => cellsUnder(pieceAt(i)));
-  const ofBlock = grouped(count, (i) => [placed[7 * i]!]);
+  const ofBlock = grouped(count, (i) => [placed[NUMBERS * i]!]);
   // A tile holds all that lies under it in memory.
   const mostInCell = MOST_OVER_ONE_SPOT * Math.ceil(cellWidth / widest) * Math.ceil(cellHeight / tallest);
   if (inCell.most > mostInCell) throw refuse(`${inCell.most} blocks lie over one another`);
 
   return {
     regular: false,
+    shifted,
     under(x, y, width, height) {
       const near = new Set<number>();
       for (const cell of cellsUnder({ x, y, width, height })) for (const i of inCell.of(cell)) near.add(i);
       return [...near]
         .sort((a, b) => a - b)
         .map(pieceAt)
-        .filter((p) => p.x < x + width && p.y < y + height && p.x + p.width > x && p.y + p.height > y);
+        .filter((piece) => touches(piece, { x, y, width, height }));
     },
-    of: (block) => Array.from(ofBlock.of(block), pieceAt),
+    of: (block) =>
+      Array.from(ofBlock.of(block), (i) => cutToLevel(atPixels(pieceAt(i)), level)).filter(
+        ({ width, height }) => width > 0 && height > 0,
+      ),
     used,
   };
+}
+
+/** Numbers of a piece: those of `Piece`, with its shift. */
+const NUMBERS = 9;
+
+type Area = Pick<Piece, 'x' | 'y' | 'width' | 'height' | 'shift'>;
+
+const widthOf = ({ width, shift }: Area): number => width + ((shift?.x ?? 0) > 0 ? 1 : 0);
+const heightOf = ({ height, shift }: Area): number => height + ((shift?.y ?? 0) > 0 ? 1 : 0);
+
+const touches = (a: Area, b: Area): boolean =>
+  Math.min(a.x + widthOf(a), b.x + widthOf(b)) > Math.max(a.x, b.x) &&
+  Math.min(a.y + heightOf(a), b.y + heightOf(b)) > Math.max(a.y, b.y);
+
+function atPixels({ shift, ...piece }: Piece): Piece {
+  const { x, y } = shift ?? { x: 0, y: 0 };
+  return { ...piece, x: piece.x + Math.round(x / SHIFTS), y: piece.y + Math.round(y / SHIFTS) };
 }
 
 /** The numbers 0 to `count - 1` by the groups that they are in, in their order. */

@@ -165,12 +165,18 @@ export class TileJob {
     const failures: TileFailure[] = [];
     const counts = new Int32Array(count);
     const pieces: number[] = [];
+    const shifts: number[] = [];
     for (let index = first; index < first + count; index++) {
       const under = this.#piecesUnder(index);
       const error = under.length === 0 ? this.#unscanned(index) : errorOf(under, byBlock);
       counts[index - first] = error === null ? under.length : -1;
       if (error !== null) failures.push({ index, error });
-      else for (const piece of under) pieces.push(...this.#cutPiece(index, piece, byBlock.get(piece.block)!.slot));
+      else {
+        for (const piece of under) {
+          pieces.push(...this.#cutPiece(index, piece, byBlock.get(piece.block)!.slot));
+          if (this.#reader.layout.shifted) shifts.push(piece.shift?.x ?? 0, piece.shift?.y ?? 0);
+        }
+      }
     }
     const task: TilesTask = {
       store: this.#store,
@@ -178,6 +184,7 @@ export class TileJob {
       measures: this.#request.measures,
       counts,
       pieces: Int32Array.from(pieces),
+      shifts: shifts.length > 0 ? Int32Array.from(shifts) : null,
       gaps: !this.#reader.layout.regular,
       reuse: this.#pool.memory.borrowChunk(count * this.#tileBytes),
     };
@@ -210,9 +217,10 @@ export class TileJob {
     return [...new Set(this.#piecesUnder(index).map(({ block }) => block))];
   }
 
-  /** The seven numbers of the part of a piece that lies in a tile, in pixels as decoded. */
-  #cutPiece(index: number, { left, top, x, y, width, height }: Piece, slot: number): number[] {
+  /** The seven numbers of the part of a piece that lies in a tile, in pixels as decoded; of all of it where it lies between pixels. */
+  #cutPiece(index: number, { left, top, x, y, width, height, shift }: Piece, slot: number): number[] {
     const [tileX, tileY] = [this.#request.x[index]!, this.#request.y[index]!];
+    if (shift !== undefined) return [slot, left, top, width, height, x - tileX, y - tileY];
     const [fromX, fromY] = [Math.max(x, tileX), Math.max(y, tileY)];
     const toX = Math.min(x + width, tileX + this.#request.width);
     const toY = Math.min(y + height, tileY + this.#request.height);

@@ -2,7 +2,7 @@ import { inflateSync } from 'node:zlib';
 import { NightshiftError } from '../../errors.ts';
 import type { ByteSource, SourcePart } from '../../source/source.ts';
 import { mpp } from '../../units.ts';
-import { MOST_PIECES, type Piece, placedLayout } from '../layout.ts';
+import { between, MOST_PIECES, type Piece, placedLayout, shiftOf } from '../layout.ts';
 import type { BlockCodec, BlockIndex, Slide } from '../slide.ts';
 import { assembleSlide, type StoredLevel } from '../stored-level.ts';
 import { LIMITS } from '../tiff/ifd.ts';
@@ -233,18 +233,20 @@ async function readLevel(
           height: Math.min(imageHeight, down.to) - down.from,
           x: across.at,
           y: down.at,
+          ...shiftOf(across, down),
         });
       }
     }
   }
 
-  /** A part of a picture along one side, and where it begins. Rounded so that neighbours leave no gap. */
-  function alongAxis(part: number, length: number, position: number): { from: number; to: number; at: number } {
+  /** A part of a picture along one side, and where it begins. Parts of no whole pixels are put at some, so that neighbours leave no gap. */
+  function alongAxis(part: number, length: number, position: number) {
     const start = part * length;
     const from = Math.floor(start);
-    const exact = position / concat - (start - from);
-    const at = Number.isInteger(length) ? Math.round(exact) : Math.floor(exact);
-    return { from, to: Math.ceil(start + length), at };
+    const place = Number.isInteger(length)
+      ? between(position / concat)
+      : { at: Math.floor(position / concat - (start - from)), shift: 0 };
+    return { from, to: Math.ceil(start + length), ...place };
   }
 
   // The lower right is drawn last.

@@ -1,6 +1,6 @@
 import { NightshiftError } from '../../../errors.ts';
 import { mpp } from '../../../units.ts';
-import { type Piece, placedLayout } from '../../layout.ts';
+import { between, type Piece, placedLayout, shiftOf } from '../../layout.ts';
 import type { StoredLevel } from '../../stored-level.ts';
 import { findAll, xmlNumber } from '../../xml.ts';
 import { type Entry, type Ifd, LIMITS, type Tiff } from '../ifd.ts';
@@ -93,7 +93,8 @@ function stitchedLevel(
           const top = part(ownRow % downsample, partHeight, used.height, (y + row * advanceY) / downsample);
           const corner = { left: left.from, top: top.from };
           const size = { width: left.length, height: top.length };
-          byPlace.set(ownRow * 2 ** 26 + ownColumn, { block, ...corner, ...size, x: left.at, y: top.at });
+          const at = { x: left.at, y: top.at, ...shiftOf(left, top) };
+          byPlace.set(ownRow * 2 ** 26 + ownColumn, { block, ...corner, ...size, ...at });
         }
       }
     }
@@ -117,10 +118,10 @@ function stitchedLevel(
   };
 }
 
-/** The part of a tile that one level-0 tile has become, along a side, and where it begins. Rounded so that neighbours leave no gap. */
+/** The part of a tile that one level-0 tile has become, along a side, and where it begins. One of no whole pixels is put at some, so that neighbours leave no gap. */
 function part(number: number, length: number, used: number, position: number) {
   const start = number * length;
   const from = Math.floor(start);
-  const at = Number.isInteger(length) ? Math.round(position) : Math.floor(position - (start - from));
-  return { from, length: Math.min(used, Math.ceil(start + length)) - from, at };
+  const place = Number.isInteger(length) ? between(position) : { at: Math.floor(position - (start - from)), shift: 0 };
+  return { from, length: Math.min(used, Math.ceil(start + length)) - from, ...place };
 }
