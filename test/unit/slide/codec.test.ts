@@ -53,7 +53,10 @@ describe.each(['native', 'wasm'] as const)('%s', (name) => {
   });
 
   test('it goes on after many failures', () => {
-    for (let i = 0; i < 250; i++) decode(name, jpeg.subarray(0, 700));
+    // What 4,000 of them leave behind in the wasm library runs into its heap.
+    const outcomes = new Set<unknown>();
+    for (let i = 0; i < 6_000; i++) outcomes.add(decode(name, jpeg.subarray(0, 700)));
+    expect([...outcomes]).toEqual(['tile-truncated']);
     expect(decode(name, jpeg)).toBeInstanceOf(Uint8Array);
   });
 

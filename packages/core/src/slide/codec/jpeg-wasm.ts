@@ -2,6 +2,13 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import type { JpegDecoder } from './jpeg.ts';
 
+/** What is used of it; the types of Node lack it. */
+declare const WebAssembly: {
+  compile(binary: Uint8Array): Promise<object>;
+  readonly Instance: new (module: object, imports: object) => { readonly exports: object };
+  readonly RuntimeError: new () => Error;
+};
+
 interface WasmDecoder {
   getEncodedBuffer(length: number): Uint8Array;
   getDecodedBuffer(): Uint8Array;
@@ -12,26 +19,53 @@ interface WasmDecoder {
 interface WasmModule {
   readonly JPEGDecoder: new () => WasmDecoder;
 }
+/** What the script that comes with the wasm reads, and what it adds to it. */
+interface Instance extends Partial<WasmModule> {
+  instantiateWasm(imports: object, done: (instance: object) => void): object;
+  print(): void;
+  printErr(): void;
+}
 
-/** A module is dropped after this many failed decodes: its exceptions free nothing of what the decoder held. */
+/**
+ * An instance is dropped after this many failed decodes: its exceptions free nothing of what the decoder held, nor its stack, which after
+ * 4,000 of them runs into the heap.
+ */
 const FAILURES = 100;
 
 /** libjpeg-turbo compiled to wasm: the same pixels as the native library at a third to a half of its speed. */
 export async function loadWasmJpeg(): Promise<JpegDecoder> {
   const require = createRequire(import.meta.url);
-  const create = require('@cornerstonejs/codec-libjpeg-turbo-8bit/decodewasmjs') as (
-    options: Record<string, unknown>,
-  ) => Promise<WasmModule>;
-  const wasmBinary = await readFile(require.resolve('@cornerstonejs/codec-libjpeg-turbo-8bit/decodewasm'));
-  const silent = () => {};
-  const instantiate = () => create({ wasmBinary, print: silent, printErr: silent });
-  let module = await instantiate();
-  let decoder = new module.JPEGDecoder();
+  const create = require('@cornerstonejs/codec-libjpeg-turbo-8bit/decodewasmjs') as (instance: Instance) => unknown;
+  const binary = await readFile(require.resolve('@cornerstonejs/codec-libjpeg-turbo-8bit/decodewasm'));
+  const compiled = await WebAssembly.compile(binary);
   let failures = 0;
+  let module = instantiate();
+  let decoder = new module.JPEGDecoder();
 
-  async function renew(): Promise<void> {
-    failures = 0;
-    module = await instantiate();
+  /** At once, not in a later turn: many blocks may fail in one. 6 ms. */
+  function instantiate(): WasmModule {
+    const instance: Instance = {
+      print() {},
+      printErr() {},
+      instantiateWasm(imports, done) {
+        const made = new WebAssembly.Instance(compiled, imports);
+        done(made);
+        return made.exports;
+      },
+    };
+    create(instance);
+    const { JPEGDecoder } = instance;
+    if (JPEGDecoder === undefined) throw new Error('the wasm decoder is not there when its script returns');
+    return { JPEGDecoder };
+  }
+
+  function recover(error: unknown): void {
+    failures++;
+    // A trap: its memory may be anything.
+    if (failures === FAILURES || error instanceof WebAssembly.RuntimeError) {
+      failures = 0;
+      module = instantiate();
+    }
     decoder = new module.JPEGDecoder();
   }
 
@@ -41,9 +75,8 @@ export async function loadWasmJpeg(): Promise<JpegDecoder> {
       try {
         decoder.getEncodedBuffer(jpeg.length).set(jpeg);
         decoder.decode();
-      } catch {
-        decoder = new module.JPEGDecoder();
-        if (++failures === FAILURES) void renew();
+      } catch (error) {
+        recover(error);
         return 'libjpeg-turbo reports damaged data';
       }
       const frame = decoder.getFrameInfo();
