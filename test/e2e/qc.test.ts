@@ -1,10 +1,11 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileBlobs, openRecord, type RunReport, verify } from '@nightshift/core';
+import { dryRun, fileBlobs, inspect, openRecord, type RunReport, verify } from '@nightshift/core';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MEASURES, measureTile } from '../../packages/core/src/slide/measure/measure.ts';
 import { nightshift } from '../fixtures/cli.ts';
+import { embedOptions } from '../fixtures/embed-options.ts';
 import { findPyarrow } from '../fixtures/pyarrow.ts';
 import { type Bench, bench, run } from '../fixtures/run.ts';
 import { describeShared, shared } from '../fixtures/shared.ts';
@@ -77,21 +78,31 @@ describeShared('embed --qc on a real slide', () => {
 
 describe('what filters dropped and --qc measured', () => {
   let report: RunReport;
+  /** Of one of the two slides, which are copies of one picture. */
+  let planned: number;
+  const tissue = { method: 'none', min: 0 } as const;
+  const filter = 'hsv+blur+pen';
+  let options: ReturnType<typeof embedOptions>;
   beforeAll(async () => {
-    const sources = [b.slide('a.svs'), b.slide('b.svs')];
-    const tissue = { method: 'none', min: 0 } as const;
-    const filter = 'hsv+blur+pen';
-    ({ report } = await run({ sources, model: b.model, out: b.path('counted'), tissue, filter, limit: 20, qc: true }));
+    options = embedOptions({
+      ...{ sources: [b.path('slides')], model: b.model, out: b.path('counted') },
+      ...{ tissue, filter, qc: true },
+    });
+    b.slide('a.svs');
+    b.slide('b.svs');
+    ({ report } = await run(options));
+    planned = report.tiles.planned / 2;
   });
 
   it('is in the report of the run: how many by each filter, and percentiles of both kinds of tiles', () => {
     const { tiles, qc } = report;
-    expect(tiles.embedded).toBe(40);
+    expect(tiles.embedded).toBe(2 * planned);
+    expect(planned).toBeGreaterThan(20);
     expect(tiles.rejectedByFilter).toBeGreaterThan(10);
     const { hsv, blur, pen } = tiles.filters as { hsv: number; blur: number; pen: number };
     expect(Math.max(hsv, blur, pen)).toBeLessThanOrEqual(tiles.rejectedByFilter);
     expect(hsv + blur + pen).toBeGreaterThanOrEqual(tiles.rejectedByFilter);
-    expect([qc!.embedded!.tiles, qc!.dropped!.tiles]).toEqual([40, tiles.rejectedByFilter]);
+    expect([qc!.embedded!.tiles, qc!.dropped!.tiles]).toEqual([2 * planned, tiles.rejectedByFilter]);
     // Every tile with a vector passes, so the percentiles do; glass fails by its colour.
     expect(qc!.embedded!.hsv.p5).toBeGreaterThanOrEqual(0.6);
     expect(qc!.embedded!.blur.p5).toBeGreaterThanOrEqual(15);
@@ -104,22 +115,72 @@ describe('what filters dropped and --qc measured', () => {
     const { code, stdout } = await nightshift(['status', out, '--slides', '--json'], { cwd: b.dir });
     expect(code).toBe(0);
     const status = JSON.parse(stdout);
-    expect(status.tiles).toMatchObject({ planned: 40, rejectedByFilter: report.tiles.rejectedByFilter });
+    expect(status.tiles).toMatchObject({ planned: 2 * planned, rejectedByFilter: report.tiles.rejectedByFilter });
     expect(status.tiles.filters).toEqual(report.tiles.filters);
     expect(status.qc).toEqual(report.qc);
     expect(status.bySlide).toHaveLength(2);
     for (const slide of status.bySlide) {
-      expect(slide).toMatchObject({ state: 'done', tiles: { planned: 20, embedded: 20, failed: 0 } });
-      // Two copies of one picture.
+      expect(slide).toMatchObject({ state: 'done', tiles: { planned, embedded: planned, failed: 0 } });
       expect(2 * slide.tiles.rejectedByFilter).toBe(report.tiles.rejectedByFilter);
       expect(slide.qc).toEqual({
-        embedded: { ...report.qc!.embedded, tiles: 20 },
+        embedded: { ...report.qc!.embedded, tiles: planned },
         dropped: { ...report.qc!.dropped, tiles: slide.tiles.rejectedByFilter },
       });
     }
     const shown = await nightshift(['status', out, '--slides'], { cwd: b.dir });
-    expect(shown.stdout).toMatch(/^a\.svs +done +20 +20 +0 +0 +\d+ +hsv \d+, blur \d+, pen \d+ +0\.\d\d \/ /m);
+    expect(shown.stdout).toMatch(/^a\.svs +done +(\d+) +\1 +0 +0 +\d+ +hsv \d+, blur \d+, pen \d+ +0\.\d\d \/ /m);
     expect(shown.stderr).toMatch(/left out as background, \d+ by the filter \(hsv \d+, blur \d+, pen \d+\)/);
+  });
+
+  it('is what inspect told of a slide before, without a record', async () => {
+    const { mpp: _, tilePx: __, ...rest } = options;
+    const told: number[] = [];
+    const { plan } = await inspect(
+      { ...rest, slide: b.path('slides/a.svs'), tilePx: 224, mpp: 0.5 },
+      { signal: new AbortController().signal, onTiles: (done) => told.push(done) },
+    );
+    const { rejectedByTissue, rejectedByFilter, filters } = report.tiles;
+    const half = (count: number) => count / 2;
+    expect(plan).toMatchObject({
+      ...{ tiles: planned, unreadable: 0 },
+      leftOut: {
+        ...{ rejectedByTissue: half(rejectedByTissue), rejectedByFilter: half(rejectedByFilter) },
+        filters: Object.fromEntries(Object.entries(filters).map(([name, count]) => [name, half(count)])),
+      },
+      qc: {
+        embedded: { ...report.qc!.embedded, tiles: planned },
+        dropped: { ...report.qc!.dropped, tiles: half(rejectedByFilter) },
+      },
+    });
+    expect(told.at(-1)).toBe(planned + half(rejectedByFilter));
+  });
+
+  it('is what a dry run told of all, where these are few enough to be read whole', async () => {
+    const hooks = { signal: new AbortController().signal, onNotice: () => {} };
+    const { planned: _, embedded: __, failed: ___, ...leftOut } = report.tiles;
+    const dry = await dryRun(options, hooks);
+    expect(dry).toMatchObject({
+      tiles: 2 * planned,
+      leftOut,
+      qc: report.qc,
+      judged: 2 * planned + leftOut.rejectedByFilter,
+    });
+    expect(await dryRun({ ...options, limit: 10 }, hooks)).toMatchObject({ tiles: 20 });
+    const unfiltered = await dryRun({ ...options, filter: 'none', qc: false }, hooks);
+    expect(unfiltered).toMatchObject({ judged: 0, qc: null, tiles: 2 * planned + leftOut.rejectedByFilter });
+    // The filter reads every tile, and embedding those that pass once more.
+    expect(dry.bytesToRead).toBeGreaterThan(1.2 * unfiltered.bytesToRead);
+    expect(dry.bytesToRead).toBeLessThan(2 * unfiltered.bytesToRead);
+  });
+
+  it('is told at embed --dry-run, which makes nothing', async () => {
+    const args = ['embed', b.path('slides/a.svs'), '--model', b.model, '--out', b.path('dry'), '--dry-run'];
+    const { code, stdout, stderr } = await nightshift([...args, '--tissue', 'none', '--filter', 'hsv'], { cwd: b.dir });
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(
+      /^1 slide of 1; \d+ tiles in \d shards?\n\d+ left out as background, \d+ by the filter \(hsv \d+\)/,
+    );
+    expect(existsSync(b.path('dry'))).toBe(false);
   });
 });
 

@@ -15,9 +15,9 @@ export const filterCounts = (filters: LeftOut['filters']): string =>
     .join(', ');
 
 /** What was measured, in a table of percentiles; nothing where nothing was. */
-export function qcLines(qc: QcReport | null): string[] {
+export function qcLines(qc: QcReport | null, kept = 'embedded'): string[] {
   const rows = [
-    ['embedded', qc?.embedded ?? null],
+    [kept, qc?.embedded ?? null],
     ['dropped', qc?.dropped ?? null],
   ] as const;
   const measured = rows.flatMap(([what, summary]) =>

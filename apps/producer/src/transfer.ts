@@ -23,6 +23,11 @@ export const SLIDES: Unit = {
   speed: (perSecond) => `${rate(perSecond)} slides/s`,
 };
 
+export const TILES: Unit = {
+  amount: (done) => counted(done, 'tile'),
+  speed: (perSecond) => `${rate(perSecond)} tiles/s`,
+};
+
 /** A bar for what comes, is converted or looked through: one live line on a terminal, a plain line every ten seconds elsewhere. */
 export function showTransfer(
   terminal: Terminal,

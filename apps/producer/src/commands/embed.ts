@@ -1,5 +1,6 @@
 import { command, SHARED } from '@nightshift/cli';
 import { embed } from '@nightshift/core';
+import { DRY_RUN, dryOutcome } from './dry-run.ts';
 import { RUN_FLAGS, runOptions } from './recipe-flags.ts';
 import { reportOutcome, withProgress } from './run-report.ts';
 
@@ -24,10 +25,13 @@ export const embedCommand = command({
     device: SHARED.device,
     threads: SHARED.threads,
     decodeThreads: SHARED.decodeThreads,
+    dryRun: DRY_RUN,
   },
   async run({ args, flags, terminal, signal }) {
+    const given = runOptions(args, flags);
+    if (flags.dryRun) return dryOutcome(given, 'embed', terminal, signal);
     const options = {
-      ...runOptions(args, flags),
+      ...given,
       batch: flags.batch,
       threads: flags.threads,
       decodeThreads: flags.decodeThreads,

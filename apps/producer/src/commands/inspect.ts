@@ -1,6 +1,8 @@
-import { byteSize, command, count, quoted, table } from '@nightshift/cli';
+import { byteSize, command, count, counted, quoted, table } from '@nightshift/cli';
 import { type InspectReport, inspect, ruleFor } from '@nightshift/core';
-import { slideMpps, TILE_FLAGS } from './recipe-flags.ts';
+import { leftOut, qcLines } from '../tile-lines.ts';
+import { showTransfer, TILES } from '../transfer.ts';
+import { PIXEL_FLAGS, slideMpps, TILE_FLAGS } from './recipe-flags.ts';
 
 export const inspectCommand = command({
   name: 'inspect',
@@ -8,18 +10,24 @@ export const inspectCommand = command({
   args: { usage: '<slide>', min: 1, max: 1 },
   examples: [
     ['nightshift inspect slide.svs', 'levels, resolution, number of tiles'],
+    ['nightshift inspect slide.svs --filter hsv+blur+pen --qc', 'what filters would drop, and what tiles are like'],
     ['nightshift inspect slide.tif --slide-mpp 0.25 --mpp 1', 'a slide that does not state its resolution'],
   ],
-  details: ['Reads metadata and, with --tissue auto, one small level. Label and macro pictures are never read.'],
+  details: [
+    'Reads metadata and, with --tissue auto, one small level; with --filter or --qc every tile. Label and macro pictures are\n' +
+      'never read.',
+  ],
   flags: {
     ...TILE_FLAGS,
     mpp: { ...TILE_FLAGS.mpp, defaultText: '0.5' },
     tile: { ...TILE_FLAGS.tile, defaultText: '224' },
+    ...PIXEL_FLAGS,
   },
-  async run({ args, flags }) {
+  async run({ args, flags, terminal, signal }) {
     const [slide] = args as [string];
     const rules = slideMpps(flags.slideMpp);
-    const report = await inspect({
+    const progress = showTransfer(terminal, undefined, TILES);
+    const options = {
       slide,
       tilePx: flags.tile ?? 224,
       mpp: flags.mpp ?? 0.5,
@@ -27,7 +35,10 @@ export const inspectCommand = command({
       tissue: { method: flags.tissue, min: flags.minTissue },
       slideMpp: ruleFor(slide, rules.slideMpps ?? [])?.mpp ?? rules.slideMpp,
       mppFromObjective: flags.mppFromObjective,
-    });
+      ...{ filter: flags.filter, qc: flags.qc },
+    };
+    const onTiles = (done: number, total: number) => progress.update('reading', done, total);
+    const report = await inspect(options, { signal, onTiles }).finally(progress.end);
     const planned = !('error' in report.plan);
     return {
       exit: planned ? 0 : 4,
@@ -67,6 +78,9 @@ function describe(report: InspectReport): string[] {
       ? [`no plan: ${plan.error}`, `next: ${plan.next}`]
       : [
           `${count(plan.tiles)} tiles of ${count(plan.grid)} that fit on the slide`,
+          leftOut(plan.leftOut),
+          ...(plan.unreadable ? [`${counted(plan.unreadable, 'tile')} cannot be read: a run reports each`] : []),
+          ...qcLines(plan.qc, 'kept'),
           `read as ${plan.readPx} x ${plan.readPxDown ?? plan.readPx} px of level ${plan.level}${plan.resampled ? ', then resampled' : ''}`,
           ...plan.warnings.map((warning) => `warning: ${warning}`),
         ]),

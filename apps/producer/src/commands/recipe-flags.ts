@@ -55,6 +55,21 @@ export function slideMpps(rules: readonly MppRule[]): Pick<SealOptions, 'slideMp
   };
 }
 
+/** What is looked for in the pixels of tiles. */
+export const PIXEL_FLAGS = {
+  filter: {
+    ...choice({
+      values: ['none', ...FILTERS],
+      about: 'leave tiles out, e.g. hsv+pen: less than 60 % of H&E-coloured pixels, out of focus, drawn over',
+      fallback: 'none',
+    }),
+    placeholder: 'hsv+blur+pen',
+  },
+  qc: toggle({
+    about: 'measure every tile (H&E colours, sharpness, ink): columns beside the vectors, which stay the same',
+  }),
+};
+
 /** What `embed` and `submit` have in common: the recipe, the record and the model. */
 export const RUN_FLAGS = {
   model: needed(SHARED.model),
@@ -67,17 +82,7 @@ export const RUN_FLAGS = {
   dctScaling: toggle({
     about: 'decode levels finer than the tiles at 1/2, 1/4 or 1/8: faster, and not quite the same pixels',
   }),
-  filter: {
-    ...choice({
-      values: ['none', ...FILTERS],
-      about: 'leave tiles out, e.g. hsv+pen: less than 60 % of H&E-coloured pixels, out of focus, drawn over',
-      fallback: 'none',
-    }),
-    placeholder: 'hsv+blur+pen',
-  },
-  qc: toggle({
-    about: 'measure every tile (H&E colours, sharpness, ink): columns beside the vectors, which stay the same',
-  }),
+  ...PIXEL_FLAGS,
   embedding: choice({
     values: ['cls', 'mean', 'cls+mean', 'patch'],
     about: 'what of the model becomes the vector',

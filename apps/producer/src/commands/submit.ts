@@ -1,26 +1,6 @@
-import { basename } from 'node:path';
-import {
-  byteSize,
-  command,
-  count,
-  counted,
-  integer,
-  type Outcome,
-  quoted,
-  SHARED,
-  type Terminal,
-  toggle,
-} from '@nightshift/cli';
-import {
-  createMetrics,
-  type DryRunReport,
-  dryRun,
-  NightshiftError,
-  observeS3,
-  startHttp,
-  submit,
-  versions,
-} from '@nightshift/core';
+import { command, counted, integer, type Outcome, quoted, SHARED, toggle } from '@nightshift/cli';
+import { createMetrics, NightshiftError, observeS3, startHttp, submit, versions } from '@nightshift/core';
+import { DRY_RUN, dryOutcome } from './dry-run.ts';
 import { RUN_FLAGS, runOptions } from './recipe-flags.ts';
 import { failures, reportOutcome, withProgress } from './run-report.ts';
 
@@ -47,7 +27,7 @@ export const submitCommand = command({
     ...RUN_FLAGS,
     redis: SHARED.redis,
     detach: toggle({ about: 'add the jobs and leave; workers of the role plan do the rest' }),
-    dryRun: toggle({ about: 'say what would be done, and do nothing' }),
+    dryRun: DRY_RUN,
     priority: integer({ unit: '', min: 1, max: 1000, about: 'lower goes first', fallback: 100 }),
     decodeThreads: SHARED.decodeThreads,
     port: integer({
@@ -62,15 +42,7 @@ export const submitCommand = command({
   },
   async run({ args, flags, terminal, signal }): Promise<Outcome> {
     const options = runOptions(args, flags);
-    if (flags.dryRun) {
-      const report = await dryRun(options, {
-        signal,
-        onNotice: (message) => terminal.say(message),
-        onSlide: (done, total) => terminal.status(`${count(done)} of ${counted(total, 'slide')} looked at`),
-      });
-      terminal.status(null);
-      return dryOutcome(report, args, terminal);
-    }
+    if (flags.dryRun) return dryOutcome(options, 'submit', terminal, signal);
     const redis = redisUrl(flags.redis);
     const metrics = flags.port === null ? null : createMetrics({ version: versions().nightshift, roles: ['producer'] });
     if (metrics) observeS3(metrics.s3);
@@ -109,27 +81,6 @@ export const submitCommand = command({
     }
   },
 });
-
-function dryOutcome(report: DryRunReport, args: readonly string[], { paint }: Terminal): Outcome {
-  const { slides, sampled, tiles, shards, bytesToRead, bytesTotal, refused } = report;
-  const about = sampled < slides.accepted ? `about ` : '';
-  const share =
-    bytesTotal > 0 ? ` (${((100 * bytesToRead) / bytesTotal).toFixed(1)} % of ${byteSize(bytesTotal)})` : '';
-  const based = sampled < slides.accepted ? `, judged by the tissue of ${counted(sampled, 'slide')}` : '';
-  return {
-    exit: refused.length > 0 ? 3 : 0,
-    data: [
-      `${counted(slides.accepted, 'slide')} of ${count(slides.total)}; ${about}${counted(tiles, 'tile')} in ${counted(shards, 'shard')}${based}`,
-      `${about}${byteSize(bytesToRead)} to read${share}`,
-    ],
-    notes: refused.flatMap(({ uri, error }) => [
-      `${paint('red', `refused[${error.code}]`)}: ${error.message.includes(basename(uri)) ? '' : `${basename(uri)}: `}${error.message}`,
-      `  ${paint('cyan', 'next')}: ${error.next}`,
-    ]),
-    next: [`nightshift submit ${args.map(quoted).join(' ')} ... without --dry-run`],
-    json: report,
-  };
-}
 
 function redisUrl(given: string | null): string {
   const url = given ?? process.env.REDIS_URL ?? null;
