@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { RunReport } from '@nightshift/core';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Cluster, type Yard, yard } from '../fixtures/faults/cluster.ts';
+import { type Cluster, undisturbed, type Yard, yard } from '../fixtures/faults/cluster.ts';
 import { type Ended, succeeded } from '../fixtures/faults/program.ts';
 
 let y: Yard;
@@ -80,6 +80,22 @@ describe.concurrent('nightshift submit', () => {
     expect(new Set(ended.map((one) => reportOf(one).run)).size).toBe(1);
     expect(await cluster.problems()).toEqual([]);
     expect(cluster.inferred()).toBe(cluster.tiles);
+  });
+
+  it('--qc is kept by the plan: a worker that dies and a submit without the flag leave the files of one machine', async () => {
+    const sources = [join(y.slides, 'many.svs')];
+    const reference = await undisturbed(sources, y.model, y.path('undisturbed-qc'), { flags: ['--qc'] });
+    expect(reference).not.toEqual(
+      Object.fromEntries(Object.entries(y.reference).filter(([name]) => name in reference)),
+    );
+    const cluster = y.cluster({ sources, only: 'many', reference });
+    const submitted = await cluster.producer([], ['--qc', '--detach']).ended;
+    expect(submitted, submitted.stderr).toMatchObject({ code: 0 });
+    const killed = cluster.worker([{ at: 'after put shards', nth: 2, signal: 'SIGKILL' }]);
+    expect((await killed.ended).signal).toBe('SIGKILL');
+    await cluster.submit();
+    await cluster.finish();
+    expect(await cluster.problems()).toEqual([]);
   });
 
   it('indexes what was published by a worker that died before indexing, and Redis lost the job', async () => {
