@@ -195,7 +195,10 @@ describe('embed --qc', () => {
     );
     const [file] = slideFiles(b.path('plain'), plain.report);
     const before = readFileSync(file!);
-    await run({ ...options, out: b.path('plain'), qc: true });
+    const { events } = await run({ ...options, out: b.path('plain'), qc: true });
+    expect(events.find(({ type }) => type === 'slide-planned')).toMatchObject({
+      warnings: [expect.stringContaining('planned without --qc')],
+    });
     expect(readFileSync(file!)).toEqual(before);
   });
 

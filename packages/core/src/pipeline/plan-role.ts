@@ -15,6 +15,8 @@ import { filterTiles } from './filter-tiles.ts';
 const OVERVIEW_PIXELS = 1_000_000;
 /** No slide is planned while more shards than these wait: the queue stays small whatever the size of the dataset. */
 const MOST_WAITING_SHARDS = 256;
+const NOT_MEASURED =
+  'It was planned without --qc, and a plan stays: it has no QC columns here, and would have them under another --out.';
 
 /**
  * Takes slides until the signal aborts or the queue closes: finds tissue, cuts the plan, adds the shards that the record lacks.
@@ -59,7 +61,7 @@ async function planSlide(work: Workplace, run: Run, job: Job, signal: AbortSigna
   const { record, recipeId } = run;
   const stored = await record.getPlan(recipeId, ref.key);
   const { plan, overview } = stored ? { plan: stored, overview: null } : await makeAndStore(work, run, ref, signal);
-  meter.slidePlanned(ref, plan.x.length, plan.warnings);
+  meter.slidePlanned(ref, plan.x.length, run.qc && !plan.qc ? [...plan.warnings, NOT_MEASURED] : plan.warnings);
   if (await record.hasSlide(recipeId, ref.key)) {
     meter.slideFound(ref);
     meter.tilesFound(plan.x.length);
