@@ -48,6 +48,7 @@ async function decodeSome(
     store: { memory, width, height },
     scale: 1 as const,
     slots: Int32Array.from(blocks.keys()),
+    cuts: null,
   };
   const result = await (await runner).blocks(task);
   if (guard.some((byte) => byte !== 0xa5)) throw new Error('the decoder wrote behind its memory');

@@ -1,11 +1,9 @@
 import { type ErrorRecord, isNightshiftError, toErrorRecord } from '../errors.ts';
-import { blendPieces, PIECE_NUMBERS } from './blend.ts';
 import type { DctScale } from './codec/block.ts';
 import { loadDecoders } from './codec/decoder.ts';
 import type { JpegChoice } from './codec/jpeg.ts';
+import { type BlockCuts, type BlockStore, blockCutter, cutTiles, type Measured, type TilesTask } from './cut-tiles.ts';
 import type { Piece } from './layout.ts';
-import { type Measure, measureTile } from './measure/measure.ts';
-import { type Filter, type Fit, fitTile, type Rgb, resize } from './resample.ts';
 import type { BlockCodec } from './slide.ts';
 
 /** Compressed blocks: block i is `length[i]` of the `bytes` from `offset[i]`. */
@@ -18,13 +16,6 @@ export interface CompressedBlocks {
   readonly usedHeight: Int32Array;
 }
 
-/** Decoded blocks in shared memory: slot i is uint8 RGB [height, width, 3] from byte `i * width * height * 3`. */
-export interface BlockStore {
-  readonly memory: SharedArrayBuffer;
-  readonly width: number;
-  readonly height: number;
-}
-
 /** Decodes blocks, each into its slot. */
 export interface BlocksTask {
   readonly codec: BlockCodec;
@@ -33,34 +24,14 @@ export interface BlocksTask {
   /** The store's blocks are so many times smaller than the compressed ones. */
   readonly scale: DctScale;
   readonly slots: Int32Array;
+  /** Null: nothing is cut out of them yet. */
+  readonly cuts: BlockCuts | null;
 }
 
 export interface BlockFailure {
   /** Index into the task's blocks. */
   readonly index: number;
   readonly error: ErrorRecord;
-}
-
-/** Cuts rectangles out of decoded blocks, and resamples them. */
-export interface TilesTask {
-  readonly store: BlockStore;
-  readonly width: number;
-  readonly height: number;
-  /** Resampled to `px` square after the cut; null: as cut. */
-  readonly resample: { readonly px: number; readonly filter: Filter } | null;
-  readonly fit: Fit | null;
-  /** Of square tiles: what is measured, before the fit. */
-  readonly measures: readonly Measure[];
-  /** How many pieces of blocks each tile in turn is made of; -1: it cannot be had and stays 0. */
-  readonly counts: Int32Array;
-  /** The pieces, seven numbers each: the slot, the corner in it, the size, the corner in the tile. Later ones go over earlier ones. */
-  readonly pieces: Int32Array;
-  /** Two numbers a piece, as in `Piece.shift`, where some piece lies between pixels. */
-  readonly shifts: Int32Array | null;
-  /** The pieces leave parts of tiles out: white. */
-  readonly gaps: boolean;
-  /** Memory for the pixels, handed over and back again: see `ReadMemory`; exactly as long as they are. */
-  readonly reuse: ArrayBuffer | null;
 }
 
 /** Box-averages blocks: sums over bins of `bin` px (after the DCT scaling) that are aligned to the level's origin. */
@@ -78,8 +49,16 @@ export interface BinsTask {
 
 /** Every task of a decode worker: what goes in and what comes out. All of it is plain data and crosses threads. */
 export interface Tasks {
-  blocks: { task: BlocksTask; result: { readonly failures: readonly BlockFailure[]; readonly seconds: number } };
-  tiles: { task: TilesTask; result: { readonly pixels: Uint8Array; readonly measured: Measured } };
+  blocks: {
+    task: BlocksTask;
+    /** With the pixels of the tiles that were cut, where some were. */
+    result: {
+      readonly failures: readonly BlockFailure[];
+      readonly seconds: number;
+      readonly pixels: Uint8Array<ArrayBuffer> | null;
+    };
+  };
+  tiles: { task: TilesTask; result: { readonly pixels: Uint8Array<ArrayBuffer>; readonly measured: Measured } };
   bins: {
     task: BinsTask;
     /** Per block and piece the sums of its bins, row by row: r, g, b, pixels; null where the block cannot be decoded. */
@@ -90,9 +69,6 @@ export interface Tasks {
     };
   };
 }
-
-/** A value a tile for each measure that was asked for; NaN of a tile that cannot be had. */
-export type Measured = Readonly<Partial<{ [measure in Measure]: Float64Array }>>;
 
 export type TaskKind = keyof Tasks;
 export type Task<K extends TaskKind> = Tasks[K]['task'];
@@ -107,7 +83,7 @@ export async function createTaskRunner(jpeg: JpegChoice): Promise<TaskRunner> {
   /** Decodes a task's blocks one after the other: block i goes to `outOf(i)`, and `decoded(i)` is called where that succeeds. */
   async function decodeAll(
     { codec, compressed }: BlocksTask | BinsTask,
-    size: BlockSize,
+    size: { readonly width: number; readonly height: number },
     scale: DctScale,
     outOf: (i: number) => Uint8Array,
     decoded: (i: number) => void,
@@ -138,12 +114,15 @@ export async function createTaskRunner(jpeg: JpegChoice): Promise<TaskRunner> {
   }
 
   return {
-    blocks(task) {
-      const { scale } = task;
+    async blocks(task) {
+      const { scale, cuts } = task;
       const { memory, width, height } = task.store;
       const bytes = 3 * width * height;
       const slot = (i: number) => new Uint8Array(memory, task.slots[i]! * bytes, bytes);
-      return decodeAll(task, { width: width * scale, height: height * scale }, scale, slot, () => {});
+      const cutter = cuts === null ? null : blockCutter(task.store, cuts);
+      const size = { width: width * scale, height: height * scale };
+      const decoded = await decodeAll(task, size, scale, slot, (i) => cutter?.cut(i));
+      return { ...decoded, pixels: cutter?.pixels ?? null };
     },
 
     tiles: async (task) => cutTiles(task),
@@ -166,60 +145,6 @@ export async function createTaskRunner(jpeg: JpegChoice): Promise<TaskRunner> {
       return { ...decoded, sums };
     },
   };
-}
-
-interface BlockSize {
-  readonly width: number;
-  readonly height: number;
-}
-
-function cutTiles(task: TilesTask): TaskResult<'tiles'> {
-  const { width, height, resample, fit, counts, pieces, shifts } = task;
-  const side = fit?.crop ?? resample?.px;
-  const bytes = side === undefined ? 3 * width * height : 3 * side * side;
-  const pixels = new Uint8Array(task.reuse ?? new ArrayBuffer(bytes * counts.length));
-  const measured = task.measures.map((name) => [name, new Float64Array(counts.length).fill(Number.NaN)] as const);
-  const direct = resample === null && fit === null;
-  // Buffer.copy makes no view per row: 24 against 38 us a tile for `out.set(blocks.subarray(...))`.
-  const blocks = Buffer.from(task.store.memory);
-  const cut = direct ? Buffer.from(pixels.buffer) : Buffer.alloc(3 * width * height);
-  for (let i = 0, at = 0; i < counts.length; i++) {
-    if (counts[i] === -1) {
-      pixels.fill(0, i * bytes, (i + 1) * bytes);
-      continue;
-    }
-    const to = direct ? i * bytes : 0;
-    const end = at + counts[i]!;
-    const under = pieces.subarray(PIECE_NUMBERS * at, PIECE_NUMBERS * end);
-    const shifted = shifts?.subarray(2 * at, 2 * end);
-    at = end;
-    if (shifted?.some((shift) => shift > 0)) {
-      blendPieces(blocks, task.store, under, shifted, cut, to, width, height);
-    } else {
-      if (task.gaps) cut.fill(255, to, to + 3 * width * height);
-      for (let k = 0; k < under.length; k += PIECE_NUMBERS)
-        copyPiece(blocks, task.store, under.subarray(k, k + PIECE_NUMBERS), cut, to, width);
-    }
-    let image: Rgb = { width, height, data: cut.subarray(to, to + 3 * width * height) };
-    if (resample !== null) image = resize(image, resample.px, resample.px, resample.filter);
-    for (const [name, values] of measured) values[i] = measureTile(name, image.data, image.width);
-    if (direct) continue;
-    if (fit !== null) image = fitTile(image, fit);
-    pixels.set(image.data, i * bytes);
-  }
-  return { pixels, measured: Object.fromEntries(measured) };
-}
-
-/** Copies a piece into the tile, `width` px a row, that begins at byte `to` of `out`. */
-function copyPiece(blocks: Buffer, store: BlockSize, piece: Int32Array, out: Buffer, to: number, width: number): void {
-  const bytes = 3 * piece[3]!;
-  let from = 3 * ((piece[0]! * store.height + piece[2]!) * store.width + piece[1]!);
-  let into = to + 3 * (piece[6]! * width + piece[5]!);
-  for (let row = 0; row < piece[4]!; row++) {
-    blocks.copy(out, into, from, from + bytes);
-    from += 3 * store.width;
-    into += 3 * width;
-  }
 }
 
 /** A piece in pixels of a block that is decoded smaller. */

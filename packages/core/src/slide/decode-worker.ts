@@ -18,7 +18,8 @@ function serve(runner: TaskRunner): void {
   port.on('message', async ({ kind, task }: { kind: TaskKind; task: Task<TaskKind> }) => {
     try {
       const result = await (runner[kind] as (task: Task<TaskKind>) => Promise<TaskResult<TaskKind>>)(task);
-      post({ type: 'done', result }, 'pixels' in result ? [result.pixels.buffer as ArrayBuffer] : []);
+      const pixels = 'pixels' in result ? result.pixels : null;
+      post({ type: 'done', result }, pixels === null ? [] : [pixels.buffer]);
     } catch (error) {
       if (!isNightshiftError(error)) throw error;
       post({ type: 'failed', error: toErrorRecord(error) });

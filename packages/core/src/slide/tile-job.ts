@@ -2,26 +2,32 @@ import { type ErrorRecord, isNightshiftError, NightshiftError, toErrorRecord } f
 import { BlockCache, type CachedBlock } from './block-cache.ts';
 import type { BlockReader } from './block-reader.ts';
 import type { DctScale } from './codec/block.ts';
+import type { BlockCuts, BlockStore, TilesTask } from './cut-tiles.ts';
 import { blocksPerTask, decodeBlocks } from './decode-blocks.ts';
 import type { DecodePool } from './decode-pool.ts';
-import type { BlockStore, TaskResult, TilesTask } from './decode-tasks.ts';
+import type { TaskResult } from './decode-tasks.ts';
 import type { Piece } from './layout.ts';
-import type { TileChunk, TileFailure, TileOptions, TileStats } from './tiles.ts';
+import { type ChunkPieces, cuttingOf, piecesByBlock, piecesByTile, type Rectangles, scaleOf } from './rectangles.ts';
+import type { TileChunk, TileOptions, TileStats } from './tiles.ts';
 
-/** What a job cuts: rectangles of one size on one level, resampled alike. */
-export type Rectangles = Pick<TilesTask, 'width' | 'height' | 'resample' | 'fit' | 'measures'> & {
-  readonly level: number;
-  readonly dct: DctScale;
-  readonly x: Int32Array;
-  readonly y: Int32Array;
-};
-
-const CHUNK_BYTES = 4 << 20;
+/** Two rows of most slides' stripes of tiles, or one of 32 tiles of 224 px. */
+const CHUNK_BYTES = 5 << 20;
 const DEFAULT_BYTES_IN_FLIGHT = 64 << 20;
 /** Pixels that one task resamples at most: some seconds of work at the worst, within a thread's deadline. */
 const TASK_PIXELS = 1 << 25;
 /** Most memory that the blocks under one tile may take. */
 const MOST_STORE_BYTES = 2 ** 31;
+
+/** Pixels of a chunk that hold the pieces of some blocks already. */
+interface PartlyCut {
+  readonly pixels: Uint8Array<ArrayBuffer>;
+  readonly blocks: ReadonlySet<number>;
+}
+
+interface Decoded {
+  readonly stats: TileStats;
+  readonly cut: PartlyCut | null;
+}
 
 /** One `readTiles` call: which tiles come next, which decoded blocks are held, what is under way. */
 export class TileJob {
@@ -40,6 +46,8 @@ export class TileJob {
   readonly #chunkTiles: number;
   readonly #chunkBlocks: number;
   readonly #taskBlocks: number;
+  /** Tiles are copies of what is stored: they can be cut block by block. */
+  readonly #copied: boolean;
   /** Last tile that needs a block. */
   readonly #lastUse: Int32Array;
   /** A thread was given up: it may still write to the memory. */
@@ -78,6 +86,8 @@ export class TileJob {
     reader.expect(order, budget / 8);
     this.#scale = scaleOf(request, reader);
     this.#cutting = cuttingOf(request, this.#scale);
+    const { resample, fit } = this.#cutting;
+    this.#copied = reader.layout.regular && resample === null && fit === null && request.measures.length === 0;
     const block = { width: blockWidth / this.#scale, height: blockHeight / this.#scale };
     const blockBytes = 3 * block.width * block.height;
     const slots = Math.min(distinct, Math.max(underOne, Math.floor(budget / 2 / blockBytes)));
@@ -103,28 +113,39 @@ export class TileJob {
   startNext(): Promise<TileChunk> | null {
     const first = this.#next;
     const wanted = new Set<number>();
-    let end = first;
-    while (end < this.#request.x.length && end - first < this.#chunkTiles) {
-      const under = this.#blocksUnder(end);
-      const more = under.filter((block) => !wanted.has(block)).length;
-      if (end > first && wanted.size + more > this.#chunkBlocks) break;
-      for (const block of under) wanted.add(block);
-      end++;
+    const tiles: (readonly Piece[])[] = [];
+    const most = this.#mostInNext();
+    while (tiles.length < most) {
+      const under = this.#piecesUnder(first + tiles.length);
+      const more = new Set(under.filter(({ block }) => !wanted.has(block)).map(({ block }) => block));
+      if (tiles.length > 0 && wanted.size + more.size > this.#chunkBlocks) break;
+      for (const block of more) wanted.add(block);
+      tiles.push(under);
     }
-    if (end === first) return null;
+    if (tiles.length === 0) return null;
     const blocks = this.#cache.hold([...wanted]);
     if (blocks === null) return null;
-    this.#next = end;
-    const parts: Promise<TileStats>[] = [];
+    this.#next = first + tiles.length;
+    const parts: Promise<Decoded>[] = [];
+    const cutsAtOnce = this.#copied && blocks.missing.length <= this.#taskBlocks;
     for (let from = 0; from < blocks.missing.length; from += this.#taskBlocks) {
       const part = blocks.missing.slice(from, from + this.#taskBlocks);
-      const decoded = this.#decode(part);
+      const decoded = this.#decode(part, first, cutsAtOnce ? tiles : null);
       const ready = decoded.then(() => {});
       ready.catch(() => {});
       for (const entry of part) entry.ready = ready;
       parts.push(decoded);
     }
-    return this.#finish(first, end - first, blocks.held, parts);
+    return this.#finish(first, tiles, blocks.held, parts);
+  }
+
+  /** Chunks end with a row of tiles where that leaves them half full: what lies under a row is then cut as soon as it is decoded. */
+  #mostInNext(): number {
+    const { y } = this.#request;
+    const full = Math.min(this.#next + this.#chunkTiles, y.length);
+    let end = full;
+    while (end > this.#next && y[end] === y[end - 1]) end--;
+    return 2 * (end - this.#next) >= this.#chunkTiles ? end - this.#next : full - this.#next;
   }
 
   /** To be called when no chunk is in flight. */
@@ -138,73 +159,88 @@ export class TileJob {
     if (buffer instanceof ArrayBuffer) this.#pool.memory.giveBackChunk(buffer);
   }
 
-  async #decode(missing: readonly CachedBlock[]): Promise<TileStats> {
+  /** Decodes blocks and, where `tiles` are given, copies what they hold of them. */
+  async #decode(missing: readonly CachedBlock[], first: number, tiles: ChunkPieces | null): Promise<Decoded> {
     const entries = new Map(missing.map((entry) => [entry.block, entry]));
     const codec = this.#reader.slide.codec(this.#reader.level);
+    let attempts = 0;
     const decoded = await decodeBlocks(this.#reader, [...entries.keys()], ({ blocks, compressed }, transfer) => {
       const slots = Int32Array.from(blocks, (block) => entries.get(block)!.slot);
-      const task = { codec, compressed, store: this.#store, scale: this.#scale, slots };
+      // Not again after a thread died with the pixels.
+      const cuts = tiles === null || attempts++ > 0 ? null : this.#cutsOf(blocks, slots, first, tiles);
+      if (cuts?.reuse) transfer.push(cuts.reuse);
+      const task = { codec, compressed, store: this.#store, scale: this.#scale, slots, cuts };
       return this.#pool.run('blocks', task, { transfer, signal: this.#signal });
     });
     for (const [block, error] of decoded.failures) entries.get(block)!.error = error;
     if (decoded.crashed) this.#crashed = true;
     const { bytesRead, requests, results, failures } = decoded;
     const decodeSeconds = results.reduce((sum, { result }) => sum + result.seconds, 0);
-    return { bytesRead, requests, blocksDecoded: missing.length - failures.size, decodeSeconds };
+    const stats = { bytesRead, requests, blocksDecoded: missing.length - failures.size, decodeSeconds };
+    const [only] = results;
+    const pixels = only?.result.pixels ?? null;
+    return { stats, cut: pixels === null ? null : { pixels, blocks: new Set(only!.blocks) } };
+  }
+
+  /** The cuts of a chunk's tiles out of some blocks. */
+  #cutsOf(blocks: readonly number[], slots: Int32Array, first: number, tiles: ChunkPieces): BlockCuts {
+    const { width, height } = this.#cutting;
+    return {
+      width,
+      height: tiles.length * height,
+      ...piecesByBlock(this.#request, this.#scale, first, tiles, blocks, slots),
+      reuse: this.#pool.memory.borrowChunk(tiles.length * this.#tileBytes),
+    };
   }
 
   async #finish(
     first: number,
-    count: number,
+    tiles: ChunkPieces,
     held: readonly CachedBlock[],
-    decoded: readonly Promise<TileStats>[],
+    parts: readonly Promise<Decoded>[],
   ): Promise<TileChunk> {
-    const stats = total(await settled(decoded));
+    const decoded = await settled(parts);
     await Promise.all(held.map(({ ready }) => ready));
     const byBlock = new Map(held.map((entry) => [entry.block, entry]));
-    const failures: TileFailure[] = [];
-    const counts = new Int32Array(count);
-    const pieces: number[] = [];
-    const shifts: number[] = [];
-    for (let index = first; index < first + count; index++) {
-      const under = this.#piecesUnder(index);
-      const error = under.length === 0 ? this.#unscanned(index) : errorOf(under, byBlock);
-      counts[index - first] = error === null ? under.length : -1;
-      if (error !== null) failures.push({ index, error });
-      else {
-        for (const piece of under) {
-          pieces.push(...this.#cutPiece(index, piece, byBlock.get(piece.block)!.slot));
-          if (this.#reader.layout.shifted) shifts.push(piece.shift?.x ?? 0, piece.shift?.y ?? 0);
-        }
-      }
-    }
-    const task: TilesTask = {
-      store: this.#store,
-      ...this.#cutting,
-      measures: this.#request.measures,
-      counts,
-      pieces: Int32Array.from(pieces),
-      shifts: shifts.length > 0 ? Int32Array.from(shifts) : null,
-      gaps: !this.#reader.layout.regular,
-      reuse: this.#pool.memory.borrowChunk(count * this.#tileBytes),
-    };
-    const { pixels, measured } = await this.#cut(task);
+    const errors = tiles.map((under, i) => (under.length === 0 ? this.#unscanned(first + i) : errorOf(under, byBlock)));
+    const failures = errors.flatMap((error, i) => (error === null ? [] : [{ index: first + i, error }]));
+    const cut = decoded.find((part) => part.cut !== null)?.cut ?? null;
+    const { pixels, measured } = await this.#cutRest(cut, (before) => {
+      const slotOf = (block: number) => (before?.blocks.has(block) ? null : byBlock.get(block)!.slot);
+      const { counts, pieces, shifts } = piecesByTile(this.#request, this.#scale, first, tiles, errors, slotOf);
+      return {
+        store: this.#store,
+        ...this.#cutting,
+        measures: this.#request.measures,
+        counts,
+        pieces,
+        shifts: this.#reader.layout.shifted ? shifts : null,
+        gaps: !this.#reader.layout.regular,
+        reuse: before?.pixels.buffer ?? this.#pool.memory.borrowChunk(tiles.length * this.#tileBytes),
+      };
+    });
     this.#cache.release(held, (block) => this.#lastUse[block]! < this.#next);
-    this.#onStats?.(stats);
-    return { first, count, pixels, measured, failures };
+    this.#onStats?.(total(decoded.map(({ stats }) => stats)));
+    return { first, count: tiles.length, pixels, measured, failures };
   }
 
-  /** Cutting reads what is already decoded: where its thread dies it was not to blame, and once more is enough. */
-  async #cut(task: TilesTask): Promise<TaskResult<'tiles'>> {
+  /** Cutting reads what is already decoded: where its thread dies it was not to blame, and once more, from the start, is enough. */
+  async #cutRest(
+    before: PartlyCut | null,
+    taskAfter: (before: PartlyCut | null) => TilesTask,
+  ): Promise<TaskResult<'tiles'>> {
+    const run = (task: TilesTask) => {
+      const transfer = task.reuse === null ? [] : [task.reuse];
+      return this.#pool.run('tiles', task, { transfer, signal: this.#signal });
+    };
+    const task = taskAfter(before);
+    if (before !== null && task.counts.every((count) => count === 0)) return { pixels: before.pixels, measured: {} };
     try {
-      return await this.#pool.run('tiles', task, {
-        transfer: task.reuse === null ? [] : [task.reuse],
-        signal: this.#signal,
-      });
+      return await run(task);
     } catch (error) {
       if (!isNightshiftError(error, 'tile-decode-crash')) throw error;
       this.#crashed = true;
-      return await this.#pool.run('tiles', { ...task, reuse: null }, { signal: this.#signal });
+      return await run(taskAfter(null));
     }
   }
 
@@ -217,40 +253,12 @@ export class TileJob {
     return [...new Set(this.#piecesUnder(index).map(({ block }) => block))];
   }
 
-  /** The seven numbers of the part of a piece that lies in a tile, in pixels as decoded; of all of it where it lies between pixels. */
-  #cutPiece(index: number, { left, top, x, y, width, height, shift }: Piece, slot: number): number[] {
-    const [tileX, tileY] = [this.#request.x[index]!, this.#request.y[index]!];
-    if (shift !== undefined) return [slot, left, top, width, height, x - tileX, y - tileY];
-    const [fromX, fromY] = [Math.max(x, tileX), Math.max(y, tileY)];
-    const toX = Math.min(x + width, tileX + this.#request.width);
-    const toY = Math.min(y + height, tileY + this.#request.height);
-    const part = [left + fromX - x, top + fromY - y, toX - fromX, toY - fromY, fromX - tileX, fromY - tileY];
-    return [slot, ...part.map((px) => px / this.#scale)];
-  }
-
   #unscanned(index: number): ErrorRecord {
     const at = `(${this.#request.x[index]}, ${this.#request.y[index]})`;
     return toErrorRecord(
       new NightshiftError('tile-missing', `nothing is stored at ${at} of level ${this.#reader.level}`),
     );
   }
-}
-
-/** Pieces begin at multiples of the blocks' size where they lie side by side, and nowhere in particular elsewhere. */
-function scaleOf({ dct, x, y, width, height }: Rectangles, { slide, level, layout }: BlockReader): DctScale {
-  const { blockWidth, blockHeight } = slide.levels[level]!;
-  if (dct === 1 || !layout.regular || blockWidth % dct !== 0 || blockHeight % dct !== 0) return 1;
-  const off = (px: number) => px % dct !== 0;
-  if (off(width) || off(height) || x.some(off) || y.some(off)) {
-    throw new NightshiftError('internal', `tiles to be decoded at 1/${dct} do not lie at multiples of ${dct}`);
-  }
-  return dct;
-}
-
-function cuttingOf({ width, height, resample, fit }: Rectangles, scale: DctScale) {
-  const cut = { width: width / scale, height: height / scale };
-  const done = resample !== null && cut.width === resample.px && cut.height === resample.px;
-  return { ...cut, resample: done ? null : resample, fit };
 }
 
 function errorOf(pieces: readonly Piece[], blocks: ReadonlyMap<number, CachedBlock>): ErrorRecord | null {

@@ -2,12 +2,13 @@ import { type ErrorRecord, fromErrorRecord, NightshiftError } from '../errors.ts
 import type { LevelPx, TilePx } from '../units.ts';
 import { BlockReader } from './block-reader.ts';
 import type { DctScale } from './codec/block.ts';
+import type { Measured } from './cut-tiles.ts';
 import type { DecodePool } from './decode-pool.ts';
-import type { Measured } from './decode-tasks.ts';
 import type { Measure } from './measure/measure.ts';
+import type { Rectangles } from './rectangles.ts';
 import type { Filter, Fit } from './resample.ts';
 import type { Slide } from './slide.ts';
-import { type Rectangles, TileJob } from './tile-job.ts';
+import { TileJob } from './tile-job.ts';
 
 /** Squares of one level, or rectangles where its pixels are not square, each resampled alike. */
 export interface TileRequest {
@@ -71,8 +72,8 @@ export interface TileOptions {
 }
 
 /**
- * Reads tiles, in the order of the request, in chunks of about 4 MiB. Bytes of the next chunks are read and decoded while the
- * caller works on one; a block is decoded once a call as long as the blocks between two tiles that share it fit into memory.
+ * Reads tiles, in the order of the request, in chunks of up to 5 MiB. Bytes of the next chunks are read and decoded while the caller
+ * works on one; a block is decoded once a call as long as the blocks between two tiles that share it fit into memory.
  * A block that is missing, truncated, corrupt or kills its decoder fails the tiles that touch it and no others. Throws where
  * bytes cannot be had: the source's error (`slide-unreadable`, `slide-changed`, a store that is down), a lost pool, the signal's
  * reason. Tiles must lie wholly on the level.
