@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vitest';
 import { type Cluster, type Yard, yard } from '../fixtures/faults/cluster.ts';
 import { costOf } from '../fixtures/faults/measured.ts';
-import type { Ended, Program } from '../fixtures/faults/program.ts';
+import { type Program, within10s } from '../fixtures/faults/program.ts';
 
 let y: Yard;
 beforeAll(async () => {
@@ -16,14 +16,6 @@ afterAll(() => y?.close());
 /** At the standard lease of 20 s: what was not handed back would be missed. */
 const slow = (only: 'one' | 'many', latencyMs: number): Cluster =>
   y.cluster({ only, planned: true, lease: null, encoder: { latencyMs } });
-
-/** How it ended, within 10 s from now. */
-async function within10s(worker: Program): Promise<Ended> {
-  const told = performance.now();
-  const ended = await worker.ended;
-  expect((performance.now() - told) / 1000).toBeLessThan(10);
-  return ended;
-}
 
 async function completed(cluster: Cluster, left: Program): Promise<void> {
   expect(costOf(cluster, left.pid).recoverySeconds).toBe(null);

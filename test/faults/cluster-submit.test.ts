@@ -71,7 +71,7 @@ describe.concurrent('nightshift submit', () => {
   });
 
   it('twice at the same time is one run, and both end well', async () => {
-    const cluster = y.cluster();
+    const cluster = y.cluster({ lease: null });
     const pair = [1, 2].map(() => cluster.producer([{ at: 'before put dataset', signal: 'SIGSTOP' }]));
     await Promise.all(pair.map((one) => one.frozen()));
     for (const one of pair) one.kill('SIGCONT');

@@ -121,7 +121,7 @@ describe('a queue reaches its Redis', () => {
     await expect(open(url('redis', ''))).rejects.toMatchObject({ exit: 5 });
   });
 
-  it('through Sentinel, follows a failover, and tells that jobs may be lost', { timeout: 120_000 }, async () => {
+  it('through Sentinel, follows a failover, and tells that jobs may be lost', async () => {
     const dir = await directory();
     const [first, second, watch] = [await freePort(), await freePort(), await freePort()];
     const master = await server(['--port', `${first}`]);
@@ -154,7 +154,7 @@ describe('a queue reaches its Redis', () => {
     await runJobs(queue, ['three']);
   });
 
-  it('in a Cluster, all keys of it in one slot', { timeout: 120_000 }, async () => {
+  it('in a Cluster, all keys of it in one slot', async () => {
     const ports = [await freePort(), await freePort(), await freePort()];
     for (const port of ports) {
       await server(['--port', `${port}`, '--cluster-enabled', 'yes', '--cluster-port', `${await freePort()}`]);

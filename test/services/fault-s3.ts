@@ -30,6 +30,8 @@ export type Fault =
 export interface FaultRule {
   readonly operation?: FaultOperation;
   readonly key?: RegExp;
+  /** Only once an object with such a key is there. */
+  readonly after?: RegExp;
   /** Requests let through before the first that is hit. */
   readonly skip?: number;
   /** Requests that are hit; all of them by default. */
@@ -116,6 +118,7 @@ export async function startFaultS3(): Promise<FaultS3> {
     for (const entry of rules) {
       const { rule } = entry;
       if ((rule.operation ?? operation) !== operation || (rule.key && !rule.key.test(key))) continue;
+      if (rule.after && ![...objects.keys()].some((name) => rule.after!.test(name))) continue;
       if (entry.seen++ < (rule.skip ?? 0) || entry.hit >= (rule.times ?? Number.POSITIVE_INFINITY)) continue;
       if (rule.rate !== undefined && random() >= rule.rate) continue;
       entry.hit++;
