@@ -64,7 +64,8 @@ describeShared('embed --qc on a real slide', () => {
     const { types, x, y, qc, histograms } = (await python(READ, slideFiles(out, report)[0]!)) as Read;
     expect(types).toEqual(MEASURES.map((measure) => [`qc_${measure}`, 'float', false]));
     expect(x).toHaveLength(40);
-    const page = sharp(slide, { page: 0 }).removeAlpha();
+    const { data, info } = await sharp(slide, { page: 0 }).removeAlpha().raw().toBuffer({ resolveWithObject: true });
+    const page = sharp(data, { raw: { width: info.width, height: info.height, channels: 3 } });
     for (const [i, left] of x.entries()) {
       const pixels = await page.clone().extract({ left, top: y[i]!, width: 224, height: 224 }).raw().toBuffer();
       for (const measure of MEASURES) {
