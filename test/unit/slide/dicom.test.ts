@@ -190,6 +190,17 @@ describe('a folder', () => {
     expect((await openSlide(folder(report, writeDicom(volume)))).levels).toHaveLength(1);
   });
 
+  test('has no level whose sides do not shrink alike, since one scale is told of each', async () => {
+    const half = { ...volume, width: 150, frames: frames.slice(0, Math.ceil(150 / volume.tile) * 4) };
+    const slide = await series({ ...half, height: volume.height }, level1, volume);
+    expect(slide.levels.map(({ width, height }) => [width, height])).toEqual([
+      [300, 200],
+      [150, 100],
+    ]);
+    const rounded = await series({ ...level1, height: 101 }, volume);
+    expect(rounded.levels).toHaveLength(2);
+  });
+
   test('may have a level in several files', async () => {
     const part = (from: number, to: number): WrittenInstance => ({
       ...volume,

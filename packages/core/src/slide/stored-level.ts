@@ -16,6 +16,17 @@ export interface StoredLevel {
   readIndex(signal?: AbortSignal): Promise<BlockIndex>;
 }
 
+/**
+ * Whether a picture is the base made smaller by one factor, so one of its levels. Writers round the size of each level from the one
+ * before: two pixels or 1 % of slack.
+ */
+export function sameAspect(picture: Size, base: Size): boolean {
+  const height = (picture.width * base.height) / base.width;
+  return Math.abs(picture.height - height) <= Math.max(2, picture.height / 100);
+}
+
+type Size = { readonly width: number; readonly height: number };
+
 /** The slide of some levels, finest first. */
 export function assembleSlide(
   facts: Pick<Slide, 'source' | 'format' | 'vendor' | 'mpp' | 'objectivePower'>,

@@ -4,7 +4,7 @@ import type { ByteSource } from '../../source/source.ts';
 import { mpp } from '../../units.ts';
 import { jpegPrefix } from '../codec/markers.ts';
 import type { BlockCodec, BlockIndex, Slide } from '../slide.ts';
-import { assembleSlide, type StoredLevel } from '../stored-level.ts';
+import { assembleSlide, type StoredLevel, sameAspect } from '../stored-level.ts';
 import { LIMITS } from '../tiff/ifd.ts';
 import { findFrames } from './frames.ts';
 import { type Instance, readInstance } from './instance.ts';
@@ -32,7 +32,7 @@ const UNREADABLE: Readonly<Record<string, string>> = {
 
 /**
  * A DICOM whole-slide image (PS3.3, A.32.8), one file or all files of a series: the instances that call themselves VOLUME are its
- * levels, by their size. Labels, overviews and thumbnails are never read. Null where the file, or the first one, is no DICOM file.
+ * levels, by their size, where their sides shrink alike. Labels, overviews and thumbnails are never read. Null where the file, or the first one, is no DICOM file.
  * `headers` is the same source, cached.
  */
 export async function openDicom(source: ByteSource, headers: ByteSource): Promise<Slide | null> {
@@ -79,9 +79,11 @@ export async function openDicom(source: ByteSource, headers: ByteSource): Promis
       mpp: spacing && { x: mpp(spacing.x), y: mpp(spacing.y), source: 'dicom' },
       objectivePower: base.objectivePower,
     },
-    levels.map((parts) => level(source, parts)),
+    levels.filter(([first]) => sameAspect(sizeOf(first), sizeOf(base))).map((parts) => level(source, parts)),
   );
 }
+
+const sizeOf = ({ totalColumns, totalRows }: Instance) => ({ width: totalColumns, height: totalRows });
 
 function check(instance: Instance): void {
   const { part, rows, columns, totalRows, totalColumns, frames, samples, bits, planar, photometric } = instance;

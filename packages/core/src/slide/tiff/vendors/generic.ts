@@ -1,5 +1,6 @@
 import { mpp } from '../../../units.ts';
 import type { MppReading } from '../../slide.ts';
+import { sameAspect } from '../../stored-level.ts';
 import type { Ifd, Tiff } from '../ifd.ts';
 import { integer, type Page, pageLevel, readPage, requirePages, TAG } from '../page.ts';
 import type { Vendor } from './vendor.ts';
@@ -27,10 +28,7 @@ export async function pyramid(tiff: Tiff, ifds: readonly Ifd[]): Promise<[Page, 
   const levels: [Page, ...Page[]] = [base];
   for (const page of byArea(children.length > 0 ? children : pages)) {
     const last = levels.at(-1)!;
-    // Writers round the size of each level from the one before: two pixels or 1 % of slack.
-    const height = (page.width * base.height) / base.width;
-    const sameAspect = Math.abs(page.height - height) <= Math.max(2, page.height / 100);
-    if (sameAspect && page.width < last.width && page.height < last.height) levels.push(page);
+    if (sameAspect(page, base) && page.width < last.width && page.height < last.height) levels.push(page);
   }
   return levels;
 }
