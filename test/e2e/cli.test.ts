@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -41,11 +42,27 @@ describe('help', () => {
     expect((await nightshift(['--version'], { cwd })).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 
-  it('is there through the bin as well', () => {
+  describe('through the bin', () => {
     const bin = join(import.meta.dirname, '../../apps/producer/bin/nightshift.js');
-    const { status, stdout } = spawnSync(process.execPath, [bin, '--version'], { encoding: 'utf8' });
-    expect(status).toBe(0);
-    expect(stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+    const start = (own: Record<string, string>) => {
+      const { NODE_COMPILE_CACHE: _, XDG_CACHE_HOME: __, HOME: ___, ...env } = process.env;
+      const options = { encoding: 'utf8', env: { ...env, ...own } } as const;
+      const { status, stdout, stderr } = spawnSync(process.execPath, [bin, '--version'], options);
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+      expect(stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+    };
+
+    it('is there as well, and keeps the code that Node compiled for the next start', () => {
+      const cache = join(cwd, 'cache');
+      start({ XDG_CACHE_HOME: cache });
+      expect(readdirSync(join(cache, 'nightshift/compiled')).length).toBeGreaterThan(0);
+    });
+
+    it('starts where nothing can be kept', async () => {
+      await writeFile(join(cwd, 'file'), '');
+      start({ XDG_CACHE_HOME: join(cwd, 'file') });
+      start({});
+    });
   });
 });
 

@@ -1,6 +1,6 @@
 // Plain JavaScript: runs on any Node, and hands over to one that runs TypeScript sources.
 import { spawn } from 'node:child_process';
-import { createRequire } from 'node:module';
+import module, { createRequire } from 'node:module';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,8 +13,23 @@ const [major] = process.versions.node.split('.').map(Number);
  * @param {URL} main
  */
 export async function launch(main) {
+  cacheCompiledCode();
   if (major >= 24) await import(main.href);
   else handOver(pinnedNode(), [fileURLToPath(main), ...process.argv.slice(2)]);
+}
+
+/**
+ * Node keeps what it compiled, here and in child processes: half of a start is compiling the same files. In a folder of the user's own, since
+ * code is run from it; where it cannot be written nothing is kept.
+ */
+function cacheCompiledCode() {
+  const { env } = process;
+  if (env.NODE_COMPILE_CACHE !== undefined || env.NODE_DISABLE_COMPILE_CACHE !== undefined) return;
+  // Without HOME, and of a user that the system does not list, there is no such folder.
+  const cache = env.XDG_CACHE_HOME || (env.HOME && join(env.HOME, '.cache'));
+  if (!cache) return;
+  env.NODE_COMPILE_CACHE = join(cache, 'nightshift', 'compiled');
+  module.enableCompileCache?.(env.NODE_COMPILE_CACHE);
 }
 
 /** The binary of the `node` package, which `npm ci` installs beside this one. */
