@@ -1,11 +1,10 @@
-import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DemoSlide } from '../../apps/producer/src/demo/slide.ts';
 import { nightshift } from '../fixtures/cli.ts';
+import { type Ended, startProgram } from '../fixtures/faults/program.ts';
 import { makeTinyModel, paintSmall, SMALL } from '../fixtures/painted.ts';
 
 let cwd: string;
@@ -23,13 +22,17 @@ const command = (out: string): string[] => [
   ...['embed', 'slides', '--model', 'tiny', '--out', out, '--shard-tiles', '16', '--batch', '1', '--threads', '1'],
 ];
 
-/** Resolves once a shard is in the record: there is something to keep and something to do. */
-async function firstShard(out: string): Promise<void> {
-  for (;;) {
-    const names = await readdir(join(cwd, out), { recursive: true }).catch(() => []);
-    if (names.some((name) => /shards\/.*\.arrow$/.test(name))) return;
-    await pause(5);
-  }
+/** The command with a signal that it gets when its first shard is in the record: there is something to keep and something to do. */
+async function interrupted(args: readonly string[], signal: NodeJS.Signals): Promise<Ended> {
+  const stops = [{ at: 'after put shards', signal: 'SIGSTOP' }] as const;
+  const program = startProgram('producer', args, {
+    script: { log: '/dev/null', lease: null, encoder: null, stops },
+    cwd,
+  });
+  await program.frozen();
+  program.kill(signal);
+  program.kill('SIGCONT');
+  return program.ended;
 }
 
 /** The vectors of a record: content of its slide files by name. */
@@ -45,16 +48,7 @@ async function slideFiles(out: string): Promise<Map<string, string>> {
 describe.each(['SIGINT', 'SIGTERM'] as const)('%s', (signal) => {
   it('drains with exit 130; the same command completes it to what an undisturbed run makes', async () => {
     const out = `stopped-${signal}`;
-    const stopped = await nightshift(command(out), {
-      cwd,
-      whileRunning: async (child) => {
-        await Promise.race([
-          firstShard(out),
-          once(child, 'exit').then(() => Promise.reject(new Error('ended before a shard was in'))),
-        ]);
-        child.kill(signal);
-      },
-    });
+    const stopped = await interrupted(command(out), signal);
     expect(stopped.stderr).toContain('Stopping');
     expect(stopped.stderr).toContain('next: the same command again');
     expect(stopped.code).toBe(130);
@@ -74,13 +68,7 @@ describe.each(['SIGINT', 'SIGTERM'] as const)('%s', (signal) => {
 });
 
 it('with --json an interrupted run is an object that says so', async () => {
-  const stopped = await nightshift([...command('json'), '--json'], {
-    cwd,
-    whileRunning: async (child) => {
-      await firstShard('json');
-      child.kill('SIGINT');
-    },
-  });
-  expect(stopped.json()).toMatchObject({ version: 1, command: 'embed', state: 'interrupted' });
+  const stopped = await interrupted([...command('json'), '--json'], 'SIGINT');
+  expect(JSON.parse(stopped.stdout)).toMatchObject({ version: 1, command: 'embed', state: 'interrupted' });
   expect(stopped.code).toBe(130);
 });

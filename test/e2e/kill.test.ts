@@ -1,12 +1,12 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { RunEvent } from '@nightshift/core';
 import { verify } from '@nightshift/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Bench, bench, run } from '../fixtures/run.ts';
+import type { KillAt } from '../fixtures/run-process.ts';
 
 let b: Bench;
 beforeAll(async () => {
@@ -14,14 +14,11 @@ beforeAll(async () => {
 });
 afterAll(() => b.dispose());
 
-/** A run in a process of its own, killed without warning when `when` says so. */
-async function killed(options: Parameters<typeof run>[0], when: (event: RunEvent) => boolean): Promise<void> {
-  const child: ChildProcess = fork(join(import.meta.dirname, '../fixtures/run-process.ts'), [JSON.stringify(options)], {
+/** A run in a process of its own that dies without warning. */
+async function killed(options: Parameters<typeof run>[0], at: KillAt): Promise<void> {
+  const child = fork(join(import.meta.dirname, '../fixtures/run-process.ts'), [JSON.stringify(options), at], {
     execArgv: [],
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-  });
-  child.on('message', (event: RunEvent) => {
-    if (when(event)) child.kill('SIGKILL');
   });
   const [, signal] = await once(child, 'exit');
   expect(signal).toBe('SIGKILL');
@@ -39,18 +36,15 @@ function slideFiles(out: string, recipe: string): Record<string, string> {
 
 describe('kill -9', () => {
   it.each([
-    ['right after planning', (event: RunEvent) => event.type === 'slide-planned'],
-    ['after the first shard', (event: RunEvent) => event.type === 'shard-done'],
-    [
-      'after the last shard, before the slide file',
-      (event: RunEvent) => event.type === 'shard-done' && event.shard === event.of - 1,
-    ],
-    ['after the first slide', (event: RunEvent) => event.type === 'slide-done'],
-  ])('%s loses nothing: the same command completes the run to the same bytes', async (name, when) => {
+    ['right after planning', 'slide-planned'],
+    ['after the first shard', 'shard-done'],
+    ['after the last shard, before the slide file', 'last-shard-done'],
+    ['after the first slide', 'slide-done'],
+  ] as const)('%s loses nothing: the same command completes the run to the same bytes', async (name, at) => {
     const sources = [b.slide('a.svs'), b.slide('b.svs')];
     const undisturbed = await run({ sources, model: b.model, out: b.path(`whole ${name}`) });
     const options = { sources, model: b.model, out: b.path(`killed ${name}`) };
-    await killed(options, when);
+    await killed(options, at);
     const { report } = await run(options);
     expect(report).toMatchObject({ state: 'done', failures: [], slides: { total: 2, done: 2 } });
     expect(slideFiles(options.out, report.recipe)).toEqual(
