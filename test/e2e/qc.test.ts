@@ -51,6 +51,27 @@ interface Read {
   readonly histograms: { readonly [measure: string]: readonly number[] };
 }
 
+describeShared('a dry run with a filter', () => {
+  it('reads 8,192 tiles at most, and they speak for the others', async () => {
+    const slide = shared('slides/derived/cmu-mosaic-16x12.svs');
+    const what = { tissue: { method: 'none', min: 0 }, filter: 'hsv', model: b.model } as const;
+    const options = embedOptions({ sources: [slide], out: b.path('estimated'), ...what });
+    const { signal } = new AbortController();
+    const dry = await dryRun(options, { signal, onNotice: () => {} });
+    expect(dry).toMatchObject({ sampled: 1, judged: 8_192 });
+
+    const { mpp: _, tilePx: __, ...rest } = options;
+    const { plan } = await inspect({ ...rest, slide, tilePx: 224, mpp: 0.5 }, { signal });
+    if (plan === null || !('tiles' in plan)) throw new Error('no plan');
+    const { tiles, leftOut, grid } = plan;
+    expect(leftOut.rejectedByFilter).toBeGreaterThan(10_000);
+    // Of 0.25 of the tiles, 0.47 % is the standard error of a share of 8,192.
+    expect(Math.abs(dry.tiles - tiles) / grid).toBeLessThan(0.01);
+    expect(Math.abs(dry.leftOut.rejectedByFilter - leftOut.rejectedByFilter) / grid).toBeLessThan(0.01);
+    expect(Math.abs(dry.tiles + dry.leftOut.rejectedByFilter - grid)).toBeLessThanOrEqual(1);
+  });
+});
+
 describeShared('embed --qc on a real slide', () => {
   it('keeps for every tile what measuring its pixels gives, for pyarrow to read', async (context) => {
     const python = await findPyarrow();
