@@ -205,7 +205,7 @@ function tileReader(
       const at = (base: number) => Int32Array.of(Math.round(base / plan.geometry.downsample));
       const request = { ...plan.geometry, filter: recipe.tile.resampling, fit: null, x: at(x), y: at(y) };
       for await (const chunk of readTiles(borrowed.slide, request, pool, {})) {
-        return chunk.failures.length > 0 ? null : { rgb: chunk.pixels, px: levelPx(plan.geometry.tilePx) };
+        return chunk.failures.length > 0 ? null : { rgb: chunk.pixels.slice(), px: levelPx(plan.geometry.tilePx) };
       }
       return null;
     } finally {

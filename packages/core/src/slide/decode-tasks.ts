@@ -4,6 +4,7 @@ import { loadDecoders } from './codec/decoder.ts';
 import type { JpegChoice } from './codec/jpeg.ts';
 import { type BlockCuts, type BlockStore, blockCutter, cutTiles, type Measured, type TilesTask } from './cut-tiles.ts';
 import type { Piece } from './layout.ts';
+import { bufferOf } from './memory.ts';
 import type { BlockCodec } from './slide.ts';
 
 /** Compressed blocks: block i is `length[i]` of the `bytes` from `offset[i]`. */
@@ -51,14 +52,9 @@ export interface BinsTask {
 export interface Tasks {
   blocks: {
     task: BlocksTask;
-    /** With the pixels of the tiles that were cut, where some were. */
-    result: {
-      readonly failures: readonly BlockFailure[];
-      readonly seconds: number;
-      readonly pixels: Uint8Array<ArrayBuffer> | null;
-    };
+    result: { readonly failures: readonly BlockFailure[]; readonly seconds: number };
   };
-  tiles: { task: TilesTask; result: { readonly pixels: Uint8Array<ArrayBuffer>; readonly measured: Measured } };
+  tiles: { task: TilesTask; result: { readonly measured: Measured } };
   bins: {
     task: BinsTask;
     /** Per block and piece the sums of its bins, row by row: r, g, b, pixels; null where the block cannot be decoded. */
@@ -115,17 +111,16 @@ export async function createTaskRunner(jpeg: JpegChoice): Promise<TaskRunner> {
 
   return {
     async blocks(task) {
-      const { scale, cuts } = task;
-      const { memory, width, height } = task.store;
+      const { scale, cuts, store } = task;
+      const { width, height } = store;
+      const memory = bufferOf(store.memory);
       const bytes = 3 * width * height;
-      const slot = (i: number) => new Uint8Array(memory, task.slots[i]! * bytes, bytes);
-      const cutter = cuts === null ? null : blockCutter(task.store, cuts);
-      const size = { width: width * scale, height: height * scale };
-      const decoded = await decodeAll(task, size, scale, slot, (i) => cutter?.cut(i));
-      return { ...decoded, pixels: cutter?.pixels ?? null };
+      const slot = (i: number) => memory.subarray(task.slots[i]! * bytes, (task.slots[i]! + 1) * bytes);
+      const cut = cuts === null ? () => {} : blockCutter(store, cuts);
+      return decodeAll(task, { width: width * scale, height: height * scale }, scale, slot, cut);
     },
 
-    tiles: async (task) => cutTiles(task),
+    tiles: async (task) => ({ measured: cutTiles(task) }),
 
     async bins(task) {
       const { width, height, scale, bin } = task;

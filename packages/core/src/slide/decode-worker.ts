@@ -6,7 +6,7 @@ import { createTaskRunner, type Task, type TaskKind, type TaskResult, type TaskR
 
 /** Body of a thread of the decode pool. It gets compressed bytes and gives pixels; it opens nothing and holds no credentials. */
 const port = parentPort!;
-const post = (message: ThreadMessage, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
+const post = (message: ThreadMessage) => port.postMessage(message);
 
 try {
   serve(await createTaskRunner((workerData as { readonly jpeg: JpegChoice }).jpeg));
@@ -18,8 +18,7 @@ function serve(runner: TaskRunner): void {
   port.on('message', async ({ kind, task }: { kind: TaskKind; task: Task<TaskKind> }) => {
     try {
       const result = await (runner[kind] as (task: Task<TaskKind>) => Promise<TaskResult<TaskKind>>)(task);
-      const pixels = 'pixels' in result ? result.pixels : null;
-      post({ type: 'done', result }, pixels === null ? [] : [pixels.buffer]);
+      post({ type: 'done', result });
     } catch (error) {
       if (!isNightshiftError(error)) throw error;
       post({ type: 'failed', error: toErrorRecord(error) });

@@ -42,20 +42,25 @@ export function piecesByBlock(
   blocks: readonly number[],
   slots: Int32Array,
 ): Pick<BlockCuts, 'ends' | 'pieces'> {
-  const at = new Map(blocks.map((block, i) => [block, i]));
-  const numbers: number[][] = blocks.map(() => []);
-  const tileHeight = request.height / scale;
-  for (const [tile, under] of tiles.entries()) {
-    for (const piece of under) {
-      const i = at.get(piece.block);
-      if (i !== undefined) {
-        numbers[i]!.push(...pieceNumbers(request, scale, first + tile, piece, slots[i]!, tile * tileHeight));
-      }
+  const indexOf = new Map(blocks.map((block, i) => [block, i]));
+  const next = new Int32Array(blocks.length + 1);
+  for (const under of tiles) {
+    for (const { block } of under) {
+      const i = indexOf.get(block);
+      if (i !== undefined) next[i + 1]!++;
     }
   }
-  const ends = new Int32Array(blocks.length);
-  for (const [i, { length }] of numbers.entries()) ends[i] = (ends[i - 1] ?? 0) + length / PIECE_NUMBERS;
-  return { ends, pieces: Int32Array.from(numbers.flat()) };
+  for (let i = 1; i < next.length; i++) next[i]! += next[i - 1]!;
+  const pieces = new Int32Array(PIECE_NUMBERS * next.at(-1)!);
+  const tileHeight = request.height / scale;
+  for (let tile = 0; tile < tiles.length; tile++) {
+    for (const piece of tiles[tile]!) {
+      const i = indexOf.get(piece.block);
+      if (i === undefined) continue;
+      putPiece(pieces, next[i]!++, request, scale, first + tile, piece, slots[i]!, tile * tileHeight);
+    }
+  }
+  return { ends: next.subarray(0, -1), pieces };
 }
 
 /** The pieces of tiles from index `first` on, tile by tile, but for those in blocks whose slot is null. */
@@ -68,43 +73,55 @@ export function piecesByTile(
   slotOf: (block: number) => number | null,
 ): Pick<TilesTask, 'counts' | 'pieces'> & { readonly shifts: Int32Array } {
   const counts = new Int32Array(tiles.length);
-  const pieces: number[] = [];
-  const shifts: number[] = [];
-  for (const [i, under] of tiles.entries()) {
-    if (errors[i] !== null) {
-      counts[i] = -1;
+  const most = tiles.reduce((sum, { length }) => sum + length, 0);
+  const pieces = new Int32Array(PIECE_NUMBERS * most);
+  const shifts = new Int32Array(2 * most);
+  let at = 0;
+  for (let tile = 0; tile < tiles.length; tile++) {
+    if (errors[tile] !== null) {
+      counts[tile] = -1;
       continue;
     }
-    for (const piece of under) {
+    for (const piece of tiles[tile]!) {
       const slot = slotOf(piece.block);
       if (slot === null) continue;
-      counts[i]!++;
-      pieces.push(...pieceNumbers(request, scale, first + i, piece, slot, 0));
-      shifts.push(piece.shift?.x ?? 0, piece.shift?.y ?? 0);
+      putPiece(pieces, at, request, scale, first + tile, piece, slot, 0);
+      shifts[2 * at] = piece.shift?.x ?? 0;
+      shifts[2 * at + 1] = piece.shift?.y ?? 0;
+      counts[tile]!++;
+      at++;
     }
   }
-  return { counts, pieces: Int32Array.from(pieces), shifts: Int32Array.from(shifts) };
+  return { counts, pieces: pieces.slice(0, PIECE_NUMBERS * at), shifts: shifts.slice(0, 2 * at) };
 }
 
 /**
- * The seven numbers of the part of a piece that lies in a tile, in pixels as decoded; of all of it where it lies between pixels. `down`: where
- * the tile begins in a picture of several.
+ * Writes piece `at`: the seven numbers of the part of a piece that lies in a tile, in pixels as decoded; of all of it where it lies between
+ * pixels. `down`: where the tile begins in a picture of several.
  */
-function pieceNumbers(
+function putPiece(
+  pieces: Int32Array,
+  at: number,
   request: Rectangles,
   scale: DctScale,
   index: number,
   { left, top, x, y, width, height, shift }: Piece,
   slot: number,
   down: number,
-): readonly number[] {
-  const [tileX, tileY] = [request.x[index]!, request.y[index]!];
-  if (shift !== undefined) return [slot, left, top, width, height, x - tileX, down + y - tileY];
-  const [fromX, fromY] = [Math.max(x, tileX), Math.max(y, tileY)];
-  const toX = Math.min(x + width, tileX + request.width);
-  const toY = Math.min(y + height, tileY + request.height);
-  const part = [left + fromX - x, top + fromY - y, toX - fromX, toY - fromY, fromX - tileX, fromY - tileY];
-  const numbers = [slot, ...part.map((px) => px / scale)];
-  numbers[6]! += down;
-  return numbers;
+): void {
+  const tileX = request.x[index]!;
+  const tileY = request.y[index]!;
+  const whole = shift !== undefined;
+  const fromX = whole ? x : Math.max(x, tileX);
+  const fromY = whole ? y : Math.max(y, tileY);
+  const toX = whole ? x + width : Math.min(x + width, tileX + request.width);
+  const toY = whole ? y + height : Math.min(y + height, tileY + request.height);
+  const to = PIECE_NUMBERS * at;
+  pieces[to] = slot;
+  pieces[to + 1] = (left + fromX - x) / scale;
+  pieces[to + 2] = (top + fromY - y) / scale;
+  pieces[to + 3] = (toX - fromX) / scale;
+  pieces[to + 4] = (toY - fromY) / scale;
+  pieces[to + 5] = (fromX - tileX) / scale;
+  pieces[to + 6] = (fromY - tileY) / scale + down;
 }

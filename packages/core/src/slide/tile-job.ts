@@ -2,11 +2,11 @@ import { type ErrorRecord, isNightshiftError, NightshiftError, toErrorRecord } f
 import { BlockCache, type CachedBlock } from './block-cache.ts';
 import type { BlockReader } from './block-reader.ts';
 import type { DctScale } from './codec/block.ts';
-import type { BlockCuts, BlockStore, TilesTask } from './cut-tiles.ts';
+import type { BlockCuts, BlockStore, Measured, TilesTask } from './cut-tiles.ts';
 import { blocksPerTask, decodeBlocks } from './decode-blocks.ts';
 import type { DecodePool } from './decode-pool.ts';
-import type { TaskResult } from './decode-tasks.ts';
 import type { Piece } from './layout.ts';
+import { bufferOf, MOST_BYTES } from './memory.ts';
 import { type ChunkPieces, cuttingOf, piecesByBlock, piecesByTile, type Rectangles, scaleOf } from './rectangles.ts';
 import type { TileChunk, TileOptions, TileStats } from './tiles.ts';
 
@@ -15,18 +15,18 @@ const CHUNK_BYTES = 5 << 20;
 const DEFAULT_BYTES_IN_FLIGHT = 64 << 20;
 /** Pixels that one task resamples at most: some seconds of work at the worst, within a thread's deadline. */
 const TASK_PIXELS = 1 << 25;
-/** Most memory that the blocks under one tile may take. */
-const MOST_STORE_BYTES = 2 ** 31;
-
-/** Pixels of a chunk that hold the pieces of some blocks already. */
-interface PartlyCut {
-  readonly pixels: Uint8Array<ArrayBuffer>;
-  readonly blocks: ReadonlySet<number>;
-}
-
 interface Decoded {
   readonly stats: TileStats;
-  readonly cut: PartlyCut | null;
+  /** Blocks whose pieces the chunk's pixels hold already. */
+  readonly cut: readonly number[];
+}
+
+/** Tiles of a chunk, where they begin in the request, and where their pixels go. */
+interface Chunk {
+  readonly first: number;
+  readonly tiles: ChunkPieces;
+  /** Byte of the store's memory. */
+  readonly to: number;
 }
 
 /** One `readTiles` call: which tiles come next, which decoded blocks are held, what is under way. */
@@ -42,6 +42,8 @@ export class TileJob {
   /** What is cut and resampled, in pixels as decoded. */
   readonly #cutting: Pick<TilesTask, 'width' | 'height' | 'resample' | 'fit'>;
   readonly #cache: BlockCache;
+  /** Where pixels of chunks begin in the store's memory that no chunk has. */
+  readonly #freeChunks: number[] = [];
   readonly #tileBytes: number;
   readonly #chunkTiles: number;
   readonly #chunkBlocks: number;
@@ -91,12 +93,7 @@ export class TileJob {
     const block = { width: blockWidth / this.#scale, height: blockHeight / this.#scale };
     const blockBytes = 3 * block.width * block.height;
     const slots = Math.min(distinct, Math.max(underOne, Math.floor(budget / 2 / blockBytes)));
-    if (slots * blockBytes > MOST_STORE_BYTES) {
-      throw new NightshiftError('slide-limits', `one tile covers ${underOne} blocks, ${slots * blockBytes} bytes`);
-    }
-    this.#store = { memory: pool.memory.borrowShared(slots * blockBytes), ...block };
     this.#cache = new BlockCache(slots);
-
     const side = request.fit?.crop ?? this.#cutting.resample?.px;
     const pixels = this.#cutting.width * this.#cutting.height;
     const tileBytes = side === undefined ? 3 * pixels : 3 * side * side;
@@ -107,6 +104,16 @@ export class TileJob {
     this.#chunkBlocks = slots === distinct ? slots : Math.ceil(slots / 2);
     const most = Math.floor(budget / 2 / Math.max(CHUNK_BYTES, tileBytes));
     this.lookAhead = Math.max(1, Math.min(most, pool.threads + 2));
+    const chunkBytes = tileBytes * Math.min(this.#chunkTiles, request.x.length);
+    const allBytes = slots * blockBytes + this.lookAhead * chunkBytes;
+    if (allBytes > MOST_BYTES) {
+      throw new NightshiftError(
+        'slide-limits',
+        `one tile covers ${underOne} blocks and wants ${allBytes} bytes of memory`,
+      );
+    }
+    this.#store = { memory: pool.memory.borrow(allBytes), ...block };
+    for (let to = slots * blockBytes; to < allBytes; to += chunkBytes) this.#freeChunks.push(to);
   }
 
   /** Starts the next chunk; null where all are started, or where it must wait for a slot that a chunk in flight holds. */
@@ -126,17 +133,18 @@ export class TileJob {
     const blocks = this.#cache.hold([...wanted]);
     if (blocks === null) return null;
     this.#next = first + tiles.length;
+    // Of the memory of the chunks in flight none is left only where the caller has not given one back.
+    const chunk: Chunk = { first, tiles, to: this.#freeChunks.pop()! };
     const parts: Promise<Decoded>[] = [];
-    const cutsAtOnce = this.#copied && blocks.missing.length <= this.#taskBlocks;
     for (let from = 0; from < blocks.missing.length; from += this.#taskBlocks) {
       const part = blocks.missing.slice(from, from + this.#taskBlocks);
-      const decoded = this.#decode(part, first, cutsAtOnce ? tiles : null);
+      const decoded = this.#decode(part, chunk);
       const ready = decoded.then(() => {});
       ready.catch(() => {});
       for (const entry of part) entry.ready = ready;
       parts.push(decoded);
     }
-    return this.#finish(first, tiles, blocks.held, parts);
+    return this.#finish(chunk, blocks.held, parts);
   }
 
   /** Chunks end with a row of tiles where that leaves them half full: what lies under a row is then cut as soon as it is decoded. */
@@ -151,24 +159,21 @@ export class TileJob {
   /** To be called when no chunk is in flight. */
   async close(): Promise<void> {
     await this.#reader.settled();
-    if (!this.#crashed) this.#pool.memory.giveBackShared(this.#store.memory);
+    if (!this.#crashed) this.#pool.memory.giveBack(this.#store.memory);
   }
 
   /** Takes back the memory of a chunk that the caller is done with. */
-  reuse({ buffer }: Uint8Array): void {
-    if (buffer instanceof ArrayBuffer) this.#pool.memory.giveBackChunk(buffer);
+  reuse({ byteOffset }: Uint8Array): void {
+    this.#freeChunks.push(byteOffset);
   }
 
-  /** Decodes blocks and, where `tiles` are given, copies what they hold of them. */
-  async #decode(missing: readonly CachedBlock[], first: number, tiles: ChunkPieces | null): Promise<Decoded> {
+  /** Decodes blocks and, where tiles are copies of them, puts what lies in them into the chunk. */
+  async #decode(missing: readonly CachedBlock[], chunk: Chunk): Promise<Decoded> {
     const entries = new Map(missing.map((entry) => [entry.block, entry]));
     const codec = this.#reader.slide.codec(this.#reader.level);
-    let attempts = 0;
     const decoded = await decodeBlocks(this.#reader, [...entries.keys()], ({ blocks, compressed }, transfer) => {
       const slots = Int32Array.from(blocks, (block) => entries.get(block)!.slot);
-      // Not again after a thread died with the pixels.
-      const cuts = tiles === null || attempts++ > 0 ? null : this.#cutsOf(blocks, slots, first, tiles);
-      if (cuts?.reuse) transfer.push(cuts.reuse);
+      const cuts = this.#copied ? this.#cutsOf(chunk, blocks, slots) : null;
       const task = { codec, compressed, store: this.#store, scale: this.#scale, slots, cuts };
       return this.#pool.run('blocks', task, { transfer, signal: this.#signal });
     });
@@ -177,25 +182,17 @@ export class TileJob {
     const { bytesRead, requests, results, failures } = decoded;
     const decodeSeconds = results.reduce((sum, { result }) => sum + result.seconds, 0);
     const stats = { bytesRead, requests, blocksDecoded: missing.length - failures.size, decodeSeconds };
-    const [only] = results;
-    const pixels = only?.result.pixels ?? null;
-    return { stats, cut: pixels === null ? null : { pixels, blocks: new Set(only!.blocks) } };
+    return { stats, cut: this.#copied ? results.flatMap(({ blocks }) => blocks) : [] };
   }
 
   /** The cuts of a chunk's tiles out of some blocks. */
-  #cutsOf(blocks: readonly number[], slots: Int32Array, first: number, tiles: ChunkPieces): BlockCuts {
-    const { width, height } = this.#cutting;
-    return {
-      width,
-      height: tiles.length * height,
-      ...piecesByBlock(this.#request, this.#scale, first, tiles, blocks, slots),
-      reuse: this.#pool.memory.borrowChunk(tiles.length * this.#tileBytes),
-    };
+  #cutsOf({ first, tiles, to }: Chunk, blocks: readonly number[], slots: Int32Array): BlockCuts {
+    const pieces = piecesByBlock(this.#request, this.#scale, first, tiles, blocks, slots);
+    return { width: this.#cutting.width, ...pieces, to };
   }
 
   async #finish(
-    first: number,
-    tiles: ChunkPieces,
+    { first, tiles, to }: Chunk,
     held: readonly CachedBlock[],
     parts: readonly Promise<Decoded>[],
   ): Promise<TileChunk> {
@@ -204,43 +201,36 @@ export class TileJob {
     const byBlock = new Map(held.map((entry) => [entry.block, entry]));
     const errors = tiles.map((under, i) => (under.length === 0 ? this.#unscanned(first + i) : errorOf(under, byBlock)));
     const failures = errors.flatMap((error, i) => (error === null ? [] : [{ index: first + i, error }]));
-    const cut = decoded.find((part) => part.cut !== null)?.cut ?? null;
-    const { pixels, measured } = await this.#cutRest(cut, (before) => {
-      const slotOf = (block: number) => (before?.blocks.has(block) ? null : byBlock.get(block)!.slot);
-      const { counts, pieces, shifts } = piecesByTile(this.#request, this.#scale, first, tiles, errors, slotOf);
-      return {
-        store: this.#store,
-        ...this.#cutting,
-        measures: this.#request.measures,
-        counts,
-        pieces,
-        shifts: this.#reader.layout.shifted ? shifts : null,
-        gaps: !this.#reader.layout.regular,
-        reuse: before?.pixels.buffer ?? this.#pool.memory.borrowChunk(tiles.length * this.#tileBytes),
-      };
+    const done = new Set(decoded.flatMap(({ cut }) => cut));
+    const slotOf = (block: number) => (done.has(block) ? null : byBlock.get(block)!.slot);
+    const { counts, pieces, shifts } = piecesByTile(this.#request, this.#scale, first, tiles, errors, slotOf);
+    const measured = await this.#cutRest({
+      store: this.#store,
+      ...this.#cutting,
+      measures: this.#request.measures,
+      counts,
+      pieces,
+      shifts: this.#reader.layout.shifted ? shifts : null,
+      gaps: !this.#reader.layout.regular,
+      to,
     });
     this.#cache.release(held, (block) => this.#lastUse[block]! < this.#next);
     this.#onStats?.(total(decoded.map(({ stats }) => stats)));
+    // Not a `Buffer`, whose `slice` is no copy.
+    const pixels = new Uint8Array(bufferOf(this.#store.memory).buffer, to, tiles.length * this.#tileBytes);
     return { first, count: tiles.length, pixels, measured, failures };
   }
 
-  /** Cutting reads what is already decoded: where its thread dies it was not to blame, and once more, from the start, is enough. */
-  async #cutRest(
-    before: PartlyCut | null,
-    taskAfter: (before: PartlyCut | null) => TilesTask,
-  ): Promise<TaskResult<'tiles'>> {
-    const run = (task: TilesTask) => {
-      const transfer = task.reuse === null ? [] : [task.reuse];
-      return this.#pool.run('tiles', task, { transfer, signal: this.#signal });
-    };
-    const task = taskAfter(before);
-    if (before !== null && task.counts.every((count) => count === 0)) return { pixels: before.pixels, measured: {} };
+  /** Cutting reads what is already decoded: where its thread dies it was not to blame, and once more is enough. */
+  async #cutRest(task: TilesTask): Promise<Measured> {
+    if (this.#copied && task.counts.every((count) => count === 0)) return {};
+    const run = async () => (await this.#pool.run('tiles', task, { signal: this.#signal })).measured;
     try {
-      return await run(task);
+      return await run();
     } catch (error) {
       if (!isNightshiftError(error, 'tile-decode-crash')) throw error;
       this.#crashed = true;
-      return await run(taskAfter(null));
+      return await run();
     }
   }
 

@@ -39,8 +39,8 @@ export interface TileChunk {
   readonly first: number;
   readonly count: number;
   /**
-   * uint8 RGB [count, px, px, 3]; px is `fit.crop`, or `tilePx` without a fit. A tile that failed is all 0. Valid
-   * until the next chunk is asked for: then the memory is used again and the array is empty.
+   * uint8 RGB [count, px, px, 3]; px is `fit.crop`, or `tilePx` without a fit. A tile that failed is all 0. In
+   * shared memory, valid until the next chunk is asked for or the loop ends: then that memory is used again.
    */
   readonly pixels: Uint8Array;
   /** Of each tile, in the same order, by measure: what the request asks for. */
@@ -113,7 +113,7 @@ export async function readRegion(
   };
   for await (const { pixels, failures } of readRectangles(slide, one, pool, {})) {
     if (failures.length > 0) throw fromErrorRecord(failures[0]!.error);
-    return pixels;
+    return pixels.slice();
   }
   throw new NightshiftError('internal', 'a region gave no chunk');
 }
