@@ -172,7 +172,7 @@ export class TileJob {
     const entries = new Map(missing.map((entry) => [entry.block, entry]));
     const codec = this.#reader.slide.codec(this.#reader.level);
     const decoded = await decodeBlocks(this.#reader, [...entries.keys()], ({ blocks, compressed }, transfer) => {
-      const slots = Int32Array.from(blocks, (block) => entries.get(block)!.slot);
+      const slots = this.#slotsOf(blocks, entries, chunk);
       const cuts = this.#copied ? this.#cutsOf(chunk, blocks, slots) : null;
       const task = { codec, compressed, store: this.#store, scale: this.#scale, slots, cuts };
       return this.#pool.run('blocks', task, { transfer, signal: this.#signal });
@@ -183,6 +183,20 @@ export class TileJob {
     const decodeSeconds = results.reduce((sum, { result }) => sum + result.seconds, 0);
     const stats = { bytesRead, requests, blocksDecoded: missing.length - failures.size, decodeSeconds };
     return { stats, cut: this.#copied ? results.flatMap(({ blocks }) => blocks) : [] };
+  }
+
+  /**
+   * Where a task decodes its blocks to. Those that are cut at once and that no later chunk needs follow one another in one slot, which then stays in the
+   * processor's cache.
+   */
+  #slotsOf(blocks: readonly number[], entries: ReadonlyMap<number, CachedBlock>, { first, tiles }: Chunk): Int32Array {
+    let shared: number | null = null;
+    return Int32Array.from(blocks, (block) => {
+      const { slot } = entries.get(block)!;
+      if (!this.#copied || this.#lastUse[block]! >= first + tiles.length) return slot;
+      shared ??= slot;
+      return shared;
+    });
   }
 
   /** The cuts of a chunk's tiles out of some blocks. */
