@@ -2,12 +2,13 @@ import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { benchDecode } from './decode.ts';
+import { benchJpeg } from './jpeg.ts';
 import { benchMemory } from './memory.ts';
 import { benchPipeline } from './pipeline.ts';
 import { benchScaling } from './scaling.ts';
 
 /**
- * `npm run bench [decode] [pipeline] [memory] [scaling] [--write]`: measures, compares each ratio with the stored baseline, and fails when one
+ * `npm run bench [decode] [jpeg] [pipeline] [memory] [scaling] [--write]`: measures, compares each ratio with the stored baseline, and fails when one
  * is worse by more than the noise of these machines. `--write` stores the new ratios.
  */
 const BASELINE = join(import.meta.dirname, 'baseline.json');
@@ -41,6 +42,15 @@ const benches: Record<string, () => Promise<Figure[]>> = {
       better: 1 as const,
       aim,
       detail: `${ours.toFixed(0)} against ${openSlide.toFixed(0)} tiles of 224 per CPU-second (OpenSlide)`,
+    }));
+  },
+  async jpeg() {
+    return ((await benchJpeg()) ?? []).map(({ slide, blocks, native, wasm }) => ({
+      name: `jpeg ${slide}`,
+      ratio: native,
+      better: 1 as const,
+      aim: 'about 1 or more',
+      detail: `pixels a second over libjpeg-turbo's, and ${wasm.toFixed(1)} times its WebAssembly's (${blocks} blocks)`,
     }));
   },
   async pipeline() {

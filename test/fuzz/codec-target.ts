@@ -2,8 +2,9 @@ import { NightshiftError } from '../../packages/core/src/errors.ts';
 import type { BlockShape, DctScale } from '../../packages/core/src/slide/codec/block.ts';
 import { readCodestream } from '../../packages/core/src/slide/codec/codestream.ts';
 import { loadDecoders } from '../../packages/core/src/slide/codec/decoder.ts';
-import type { JpegChoice } from '../../packages/core/src/slide/codec/jpeg.ts';
+import { type JpegChoice, type JpegDecoder, loadJpeg } from '../../packages/core/src/slide/codec/jpeg.ts';
 import { readFrame } from '../../packages/core/src/slide/codec/markers.ts';
+import { SequentialJpeg } from '../../packages/core/src/slide/codec/sequential/decoder.ts';
 import type { BlockCodec } from '../../packages/core/src/slide/slide.ts';
 import type { Target } from './targets.ts';
 
@@ -70,6 +71,27 @@ export function codecTarget(codec: BlockCodec, jpeg: JpegChoice = 'auto'): Targe
         pictures.push(memory);
       }
       if (pictures[0]!.compare(pictures[1]!, 0, size, 0, size) !== 0) throw new Error('some pixels were not written');
+    },
+  };
+}
+
+/** Our own JPEG decoder beside libjpeg-turbo: what it decodes the library decodes too, to the same pixels. */
+export function builtInTarget(): Target {
+  let library: Promise<JpegDecoder> | undefined;
+  const builtIn = SequentialJpeg.load();
+  return {
+    words: WORDS.jpeg!,
+    async run(input) {
+      library ??= loadJpeg('native');
+      const { width, height } = sizeOf({ kind: 'jpeg', prefix: input }, input);
+      const pictures = [0, 0xff].map((fill) => Buffer.alloc(3 * width * height + GUARD, fill));
+      const [ours, theirs] = pictures as [Buffer, Buffer];
+      const decoded = builtIn?.decode(input, width, height, ours, 3 * width) ?? false;
+      if (ours.subarray(-GUARD).some((byte) => byte !== 0)) throw new Error('the decoder wrote behind its memory');
+      if (!decoded) throw new NightshiftError('tile-corrupt', 'left to the library');
+      const reason = (await library).decode(input, width, height, theirs, 3 * width);
+      if (reason !== null) throw new Error(`the library refuses what our decoder takes: ${reason}`);
+      if (!ours.subarray(0, -GUARD).equals(theirs.subarray(0, -GUARD))) throw new Error('the pixels differ');
     },
   };
 }

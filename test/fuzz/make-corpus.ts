@@ -4,6 +4,7 @@ import { deflateSync } from 'node:zlib';
 import sharp from 'sharp';
 import { f32, headed } from '../fixtures/model/tensors.ts';
 import { archive, dict, legacy, tensor, writeZip } from '../fixtures/model/torch-file.ts';
+import { encodeJpeg, type JpegOptions } from '../fixtures/slides/encode-jpeg.ts';
 import { writeDicom } from '../fixtures/slides/write-dicom.ts';
 import { leicaSlide } from '../fixtures/slides/write-leica.ts';
 import { miraxSlide, writeBmp } from '../fixtures/slides/write-mirax.ts';
@@ -122,12 +123,19 @@ const topDown = Buffer.from(bottomUp);
 topDown.writeInt32LE(-16, 22);
 put('bmp', 'bottom-up.bmp', bottomUp);
 put('bmp', 'top-down.bmp', topDown);
-for (const target of ['picture', 'jpeg', 'jpeg-wasm']) {
+for (const target of ['picture', 'jpeg', 'jpeg-wasm', 'jpeg-built-in']) {
   put(target, 'baseline.jpg', baseline);
   put(target, 'subsampled.jpg', subsampled);
   put(target, 'progressive.jpg', progressive);
 }
-put('jpeg', 'restarts.jpg', levels[1]!.jpeg);
+for (const target of ['jpeg', 'jpeg-built-in']) put(target, 'restarts.jpg', levels[1]!.jpeg);
+for (const [name, options] of [
+  ['rgb.jpg', { chroma: '4:4:4', quality: 60, rgb: true }],
+  ['half-across.jpg', { chroma: '4:2:2', quality: 95, restart: 1 }],
+  ['own-codes.jpg', { chroma: '4:2:0', quality: 75, optimise: true }],
+] as const satisfies readonly (readonly [string, JpegOptions])[]) {
+  put('jpeg-built-in', name, encodeJpeg(picture, options));
+}
 
 // The tiles of the slide above: the first one and the last.
 for (const [i, at] of [...codestreams(j2k)].entries()) if (i === 0 || i === 5) put('jpeg2000', `tile-${i}`, at);

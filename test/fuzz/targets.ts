@@ -12,7 +12,7 @@ import { readS5cmd } from '../../packages/core/src/source/s5cmd.ts';
 import type { ByteSource } from '../../packages/core/src/source/source.ts';
 import { miraxSlide } from '../fixtures/slides/write-mirax.ts';
 import { memorySource, writeTiff } from '../fixtures/slides/write-tiff.ts';
-import { codecTarget } from './codec-target.ts';
+import { builtInTarget, codecTarget } from './codec-target.ts';
 import { openAndDecode, strictSource } from './slide-target.ts';
 
 /** What reads inputs that nobody trusts. */
@@ -114,6 +114,7 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   },
   jpeg: codecTarget({ kind: 'jpeg', prefix: Uint8Array.of(0xff, 0xd8) }),
   'jpeg-wasm': codecTarget({ kind: 'jpeg', prefix: Uint8Array.of(0xff, 0xd8) }, 'wasm'),
+  'jpeg-built-in': builtInTarget(),
   jpeg2000: codecTarget({ kind: 'jpeg2000', yCbCr: true }),
   png: codecTarget({ kind: 'png' }),
   bmp: codecTarget({ kind: 'bmp' }),

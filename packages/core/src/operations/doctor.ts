@@ -63,8 +63,12 @@ function machineCheck(): Check {
 
 async function jpegCheck(): Promise<Check> {
   try {
-    const { name } = await loadJpeg('auto');
-    if (name === 'native') return good('jpeg decoder', 'libjpeg-turbo, native');
+    const { names } = await loadJpeg('auto');
+    if (names.includes('native'))
+      return good('jpeg decoder', names.length > 1 ? 'built in, and libjpeg-turbo' : 'libjpeg-turbo');
+    if (names.includes('built-in')) {
+      return good('jpeg decoder', 'built in; progressive JPEG by libjpeg-turbo as WebAssembly, which is slower');
+    }
     return {
       name: 'jpeg decoder',
       state: 'missing',

@@ -70,7 +70,7 @@ export async function loadWasmJpeg(): Promise<JpegDecoder> {
   }
 
   return {
-    name: 'wasm',
+    names: ['wasm'],
     decode(jpeg, width, height, out, pitch) {
       try {
         decoder.getEncodedBuffer(jpeg.length).set(jpeg);

@@ -3,11 +3,13 @@ import type { BlockCodec } from '../slide.ts';
 import { type BlockShape, type DctScale, reduceByMean, requireSize } from './block.ts';
 import { loadWasmJpeg } from './jpeg-wasm.ts';
 import { isComplete, readFrame } from './markers.ts';
+import { SequentialJpeg } from './sequential/decoder.ts';
 import { loadTurboJpeg } from './turbojpeg.ts';
 
-/** A JPEG library. Decoders agree on every pixel of a full-size decode. */
+/** Decoders agree on every pixel of a full-size decode. */
 export interface JpegDecoder {
-  readonly name: 'native' | 'wasm';
+  /** Who decodes, in the order they are asked: our own decoder, libjpeg-turbo on the machine, libjpeg-turbo as WebAssembly. */
+  readonly names: readonly ('built-in' | 'native' | 'wasm')[];
   /**
    * Decodes into `out`, RGB, `pitch` bytes a row; null, or the reason where anything was wrong with the data, a warning of
    * libjpeg included: then `out` may hold parts of a picture.
@@ -19,7 +21,10 @@ export interface JpegDecoder {
 
 export type JpegChoice = 'auto' | 'native' | 'wasm';
 
-/** The native library, or the wasm one where there is none; `auto` asks the environment (NIGHTSHIFT_JPEG=native|wasm). */
+/**
+ * `auto`: our own decoder, and for what it leaves the native library, or the wasm one where there is none; the others: that library alone. `auto` asks the
+ * environment first (NIGHTSHIFT_JPEG=native|wasm).
+ */
 export async function loadJpeg(choice: JpegChoice): Promise<JpegDecoder> {
   if (choice === 'auto') {
     const wish = process.env.NIGHTSHIFT_JPEG ?? '';
@@ -31,11 +36,21 @@ export async function loadJpeg(choice: JpegChoice): Promise<JpegDecoder> {
   const native = choice === 'wasm' ? null : loadTurboJpeg();
   if (native === null && choice === 'native') {
     throw new NightshiftError('usage', 'no libturbojpeg can be loaded on this machine', {
-      next: 'Install libturbojpeg, or unset NIGHTSHIFT_JPEG to use the slower built-in decoder.',
+      next: 'Install libturbojpeg, or unset NIGHTSHIFT_JPEG to do without it.',
     });
   }
-  return native ?? loadWasmJpeg();
+  const library = native ?? (await loadWasmJpeg());
+  const builtIn = choice === 'auto' ? SequentialJpeg.load() : null;
+  return builtIn === null ? library : builtInFirst(builtIn, library);
 }
+
+/** What our own decoder does not take is the library's to decode, and to judge where the data is damaged. */
+const builtInFirst = (builtIn: SequentialJpeg, library: JpegDecoder): JpegDecoder => ({
+  names: ['built-in', ...library.names],
+  decode: (jpeg, width, height, out, pitch) =>
+    builtIn.decode(jpeg, width, height, out, pitch) ? null : library.decode(jpeg, width, height, out, pitch),
+  scales: library.scales,
+});
 
 /** See `BlockCodec`. */
 export type StretchCodec = Extract<BlockCodec, { kind: 'jpeg-stretch' }>;

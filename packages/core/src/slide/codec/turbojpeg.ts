@@ -52,7 +52,7 @@ function bind(library: LibraryHandle): JpegDecoder {
   const destroy = library.func('int tjDestroy(void *handle)');
   const flags = STOP_ON_WARNING | LIMIT_SCANS;
   return {
-    name: 'native',
+    names: ['native'],
     decode(jpeg, width, height, out, pitch) {
       // A decoder of its own for each picture: one that is used again decodes a JPEG that lacks tables with those of the
       // picture before. Costs half a microsecond.
